@@ -20,8 +20,8 @@
 //              9 array (u32 element type, u64 count, elements; arrays may nest), 10 u64, 11 i64, 12 f64.
 //
 // Errors: bad_file names the file, the entry and the fault (truncation, counts or sizes that do not fit the file,
-// overlapping or unaligned tensors, duplicate keys or names, text that is not UTF-8); unsupported is a well-formed file
-// of another version, byte order or tensor type. Reading costs O(header); no tensor byte is touched.
+// overlapping or unaligned tensors, duplicate keys or names, names that are not UTF-8); unsupported is a well-formed
+// file of another version, byte order or tensor type. Reading costs O(header); no tensor byte is touched.
 #pragma once
 
 #include <cstddef>
