@@ -5,8 +5,9 @@
 //   Session turn = session.fork();               // shares pages, copy on write
 //   Generation answer = turn.generate(question, {.max_new_tokens = 64});
 //
-// Stages: the first prefill runs the method's selector, then its cache policy; later prompts and decoding are dense over
-// what the cache holds (SCBench's rule, spec B7), or read through the loader where the method has one.
+// Stages: the first prefill runs the method's selector, then its cache policy; later prompts are dense over what the cache
+// holds (the rule of SCBench, arXiv 2412.10319); decoding is dense too, or reads through the loader where the method has
+// one.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,15 @@
 #include <string_view>
 #include <vector>
 
+#include "tessera/base/clock.h"
 #include "tessera/engine/method.h"
 #include "tessera/engine/sampler.h"
 #include "tessera/kv/cache.h"
 #include "tessera/model/model.h"
 
 namespace tessera::engine {
+
+class SessionAttention;
 
 struct SessionOptions {
   // Prompt tokens computed at once; bounds the work space. Dense, a-shape and tri-shape give equal results for any value;
@@ -59,6 +63,7 @@ struct Generation {
   PrefillStats prompt;          // of the question
   double ttft_ms = 0;           // question given -> first token known
   double decode_ms = 0;
+  double decode_density = 1;    // rows read over rows held, mean over steps, layers and heads
 };
 
 class Session {
@@ -70,15 +75,21 @@ class Session {
   // Encodes and feeds text; BOS is added at the start of a sequence only.
   PrefillStats prefill(std::string_view text);
 
-  // Feeds `question` (may be empty when logits are at hand) and decodes. Generated tokens stay in this session's cache.
+  // Feeds `question` (may be empty when logits are at hand) and decodes. Generated tokens belong to this session's history;
+  // the last one is fed together with the next prompt.
   Generation generate(std::string_view question, const GenerateOptions& options);
   Generation generate(std::span<const int32_t> question, const GenerateOptions& options);
+
+  // Feeds tokens like `prefill` and returns the negative log-likelihood of each but the first (perplexity). Needs
+  // tokens.size() * vocabulary floats per chunk.
+  std::vector<double> token_losses(std::span<const int32_t> tokens);
 
   // A named copy that shares pages.
   Session fork() const;
 
   // [vocabulary] f32 of the last token fed; undefined before the first.
   const Tensor& logits() const { return logits_; }
+  // The tokens whose rows were computed.
   std::span<const int32_t> tokens() const { return tokens_; }
   const kv::KeyValueCache& cache() const { return cache_; }
   const model::Model& model() const { return *model_; }
@@ -88,7 +99,11 @@ class Session {
   int64_t workspace_bytes() const;
 
  private:
-  class Attention;
+  void check_room(int64_t more) const;
+  void feed(std::span<const int32_t> tokens, SessionAttention& attention);
+  SessionAttention prefill_attention();
+  void decode(const GenerateOptions& options, const Stopwatch& since_question, Generation& result);
+  std::vector<int32_t> encode(std::string_view text) const;
 
   std::shared_ptr<const model::Model> model_;
   Method method_;
@@ -96,6 +111,7 @@ class Session {
   kv::KeyValueCache cache_;
   std::shared_ptr<kv::Loader> loader_;
   std::vector<int32_t> tokens_;
+  std::vector<int32_t> pending_;  // generated, not yet fed
   Tensor logits_;
   bool first_prefill_done_ = false;
 };
