@@ -42,8 +42,9 @@ class KeyValue final : public Task {
     return largest_fit(options, count, options.turns, [&](int64_t n) {
       Random targets = random.split(kTargets);
       const std::vector<int64_t> asked = spread_targets(n, options.turns, targets);
-      return options.vocabulary == Vocabulary::words ? in_words(draw_pairs(n, random.split(kItems), two_words), asked)
-                                                     : in_uuids(draw_pairs(n, random.split(kItems), random_uuid), asked);
+      return options.vocabulary == Vocabulary::words
+                 ? in_words(draw_pairs(n, random.split(kItems), two_words), asked)
+                 : in_uuids(draw_pairs(n, random.split(kItems), random_uuid), asked);
     });
   }
 
@@ -54,10 +55,10 @@ class KeyValue final : public Task {
  private:
   Example in_words(const std::vector<Pair>& pairs, const std::vector<int64_t>& asked) const {
     Example example{name(), "", " pairs", {}};
-    for (const Pair& pair : pairs) example.context += "\n" + pair.key + " =" + pair.value;
+    for (const Pair& pair : pairs) example.context += fmt::format("\n{} ={}", pair.key, pair.value);
     for (const int64_t i : asked) {
       const Pair& pair = pairs[static_cast<size_t>(i)];
-      example.turns.push_back({"\n?" + pair.key + " =", pair.value, {pair.value.substr(1)}});
+      example.turns.push_back({fmt::format("\n?{} =", pair.key), pair.value, {pair.value.substr(1)}});
     }
     return example;
   }
@@ -66,7 +67,8 @@ class KeyValue final : public Task {
     Example example{name(),
                     "The JSON object below maps random keys to random values. Each question names one key. Reply with "
                     "the value stored under it and with nothing else.\n\n",
-                    "{", {}};
+                    "{",
+                    {}};
     for (const Pair& pair : pairs) {
       example.context += fmt::format("{}\"{}\": \"{}\"", example.context.size() > 1 ? ", " : "", pair.key, pair.value);
     }

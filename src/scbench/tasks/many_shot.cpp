@@ -16,21 +16,23 @@ constexpr int64_t kWordCues = 64;
 constexpr int64_t kWordsPerLine = 4;
 
 // No label is part of another.
-constexpr std::array<std::string_view, kLabels> kShelves = {"amber", "cobalt", "ivory", "scarlet",
+constexpr std::array<std::string_view, kLabels> kShelves = {"amber", "cobalt", "ivory",  "scarlet",
                                                             "olive", "violet", "silver", "indigo"};
 constexpr std::array<std::string_view, 48> kObjects = {
-    "lantern", "teapot",  "compass", "violin", "hammer",  "mirror", "basket",  "saddle",   "kettle", "ledger",
-    "anchor",  "blanket", "candle",  "drum",   "feather", "globe",  "helmet",  "inkwell",  "jar",    "kite",
-    "ladder",  "magnet",  "needle",  "oar",    "pillow",  "quilt",  "ribbon",  "scale",    "thimble", "umbrella",
-    "vase",    "whistle", "yoke",    "zither", "bucket",  "chisel", "doorbell", "easel",   "flute",  "goblet",
-    "hourglass", "ironing board", "jigsaw", "key ring", "loom", "mandolin", "notebook", "paddle"};
-constexpr std::array<std::string_view, 16> kPeople = {"Ada",  "Boris", "Chloe", "Dmitri", "Elsa", "Farid", "Greta", "Hugo",
-                                                      "Iris", "Jonas", "Kira",  "Liam",   "Mona", "Nils",  "Olga",  "Pavel"};
+    "lantern",   "teapot",        "compass", "violin",   "hammer",   "mirror",   "basket",   "saddle",
+    "kettle",    "ledger",        "anchor",  "blanket",  "candle",   "drum",     "feather",  "globe",
+    "helmet",    "inkwell",       "jar",     "kite",     "ladder",   "magnet",   "needle",   "oar",
+    "pillow",    "quilt",         "ribbon",  "scale",    "thimble",  "umbrella", "vase",     "whistle",
+    "yoke",      "zither",        "bucket",  "chisel",   "doorbell", "easel",    "flute",    "goblet",
+    "hourglass", "ironing board", "jigsaw",  "key ring", "loom",     "mandolin", "notebook", "paddle"};
+constexpr std::array<std::string_view, 16> kPeople = {"Ada",   "Boris", "Chloe", "Dmitri", "Elsa", "Farid",
+                                                      "Greta", "Hugo",  "Iris",  "Jonas",  "Kira", "Liam",
+                                                      "Mona",  "Nils",  "Olga",  "Pavel"};
 constexpr std::array<std::string_view, 12> kLooks = {"dusty", "heavy",  "chipped", "polished", "small", "broken",
                                                      "old",   "folded", "painted", "borrowed", "plain", "wet"};
-constexpr std::array<std::string_view, 10> kTimes = {
-    "on Monday", "after lunch", "in a hurry", "before closing", "last week",
-    "at noon",   "by mistake",  "in a crate", "without a note", "for a friend"};
+constexpr std::array<std::string_view, 10> kTimes = {"on Monday",      "after lunch", "in a hurry", "before closing",
+                                                     "last week",      "at noon",     "by mistake", "in a crate",
+                                                     "without a note", "for a friend"};
 
 template <typename Pool>
 std::string_view pick(const Pool& pool, Random& random) {
@@ -81,13 +83,12 @@ class ManyShot final : public Task {
     const auto label = [&](int64_t cue) { return spaced_word(order[static_cast<size_t>(kWordCues + cue % kLabels)]); };
     Example example{name(), "", " shots", {}};
     for (const int64_t cue : balanced_cues(demonstrations, kWordCues, items)) {
-      example.context += "\n" + line(cue, items);
-      example.context += label(cue);
+      const std::string text = line(cue, items);
+      example.context += fmt::format("\n{}{}", text, label(cue));
     }
     Random targets = random.split(kTargets);
     for (const int64_t cue : draw_distinct(std::min(demonstrations, kWordCues), turns, targets)) {
-      const std::string input = "\n?" + line(cue, targets);
-      example.turns.push_back({input, label(cue), {label(cue).substr(1)}});
+      example.turns.push_back({fmt::format("\n?{}", line(cue, targets)), label(cue), {label(cue).substr(1)}});
     }
     return example;
   }
@@ -100,8 +101,8 @@ class ManyShot final : public Task {
     const auto note = [&](int64_t cue, Random& from) {
       const std::string_view person = pick(kPeople, from);
       const std::string_view look = pick(kLooks, from);
-      return fmt::format("{} brought a {} {} {}.", person, look, kObjects[static_cast<size_t>(objects[static_cast<size_t>(cue)])],
-                         pick(kTimes, from));
+      return fmt::format("{} brought a {} {} {}.", person, look,
+                         kObjects[static_cast<size_t>(objects[static_cast<size_t>(cue)])], pick(kTimes, from));
     };
     const auto shelf = [&](int64_t cue) {
       return kShelves[static_cast<size_t>(shelves[static_cast<size_t>(cue % kLabels)])];
@@ -110,7 +111,8 @@ class ManyShot final : public Task {
                     "A storehouse keeps each kind of object on a shelf named after a colour. The notes below say which "
                     "shelf was used. Learn the rule from them and reply to each new note with the colour of the shelf "
                     "and with nothing else.\n\n",
-                    "", {}};
+                    "",
+                    {}};
     for (const int64_t cue : balanced_cues(demonstrations, count, items)) {
       const std::string text = note(cue, items);
       example.context += fmt::format("{}Note: {}\nShelf: {}", example.context.empty() ? "" : "\n\n", text, shelf(cue));

@@ -75,11 +75,12 @@ class PrefixSuffix final : public Task {
  private:
   Example in_words(const std::vector<Entry>& entries, const std::vector<int64_t>& asked) const {
     Example example{name(), "", " lists", {}};
-    for (const Entry& entry : entries) example.context += "\n" + entry.prefix + entry.middle + entry.suffix;
+    for (const Entry& entry : entries)
+      example.context += fmt::format("\n{}{}{}", entry.prefix, entry.middle, entry.suffix);
     for (const int64_t i : asked) {
       const Entry& entry = entries[static_cast<size_t>(i)];
       const std::string answer = entry.prefix + entry.middle + entry.suffix;
-      example.turns.push_back({"\n?" + entry.prefix + " .." + entry.suffix + " =", answer, {answer.substr(1)}});
+      example.turns.push_back({fmt::format("\n?{} ..{} =", entry.prefix, entry.suffix), answer, {answer.substr(1)}});
     }
     return example;
   }
@@ -98,10 +99,11 @@ class PrefixSuffix final : public Task {
                     {}};
     for (const int64_t i : asked) {
       const std::string& text = strings[static_cast<size_t>(i)];
-      // Two random strings that agree in ten characters at both ends do not occur in practice; half the string would do.
+      // Two random strings that agree in ten characters at both ends do not occur in practice; half the string would
+      // do.
       const size_t affix = std::max<size_t>(unique_affix(strings, static_cast<size_t>(i)), 4);
-      example.turns.push_back(english_turn(fmt::format("Which string begins with {} and ends with {} ?", text.substr(0, affix),
-                                                       text.substr(text.size() - affix)),
+      example.turns.push_back(english_turn(fmt::format("Which string begins with {} and ends with {} ?",
+                                                       text.substr(0, affix), text.substr(text.size() - affix)),
                                            text, {text}));
     }
     return example;
