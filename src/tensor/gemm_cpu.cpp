@@ -12,6 +12,7 @@
 #include <memory>
 #include <new>
 
+#include "hwy/cache_control.h"
 #include "tensor/linear_cpu.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -26,14 +27,13 @@ namespace tessera {
 
 constexpr int64_t kDepth = 320;     // of one slice: 320 x 16 f32 of a panel and 6 x 320 of x, 28 KiB, in a 32 KiB cache
 constexpr int64_t kBlockRows = 72;  // of x: 72 x 320 f32, 90 KiB
-constexpr int64_t kExpandDepth = 64;  // elements of a weight row that are expanded before they are transposed
 constexpr int64_t kMaxTileColumns = 32;
 
 // The work space of one thread.
 struct GemmSpace {
-  float panels[kGemmColumns * kDepth];             // [panel][slice, kTileColumns]
-  float x[kBlockRows * kDepth];                    // [rows, slice]
-  float expanded[kMaxTileColumns * kExpandDepth];  // [kTileColumns, kExpandDepth]
+  float panels[kGemmColumns * kDepth];       // [panel][slice, kTileColumns]
+  float x[kBlockRows * kDepth];              // [rows, slice]
+  float expanded[kMaxTileColumns * kDepth];  // [kTileColumns, kDepth]
 };
 
 }  // namespace tessera
@@ -48,24 +48,37 @@ namespace {
 constexpr int kTileRows = 6;
 constexpr int kTileColumns = 2 * kLanes;
 
-// Writes target[k * kTileColumns + row] = source[row * kExpandDepth + k] for k < depth, a multiple of 4 (rounded up by
-// the caller: the work space has the room).
+#if HWY_TARGET != HWY_SCALAR
+// Four floats of each of Lanes(d) / 4 rows: block b of the vector comes from source + 4 * b * kDepth.
+template <class D, hwy::EnableIf<hn::MaxLanes(D()) == 4>* = nullptr>
+HWY_INLINE hn::Vec<D> load_blocks(D d, const float* source) {
+  return hn::LoadU(d, source);
+}
+template <class D, hwy::EnableIf<(hn::MaxLanes(D()) > 4)>* = nullptr>
+HWY_INLINE hn::Vec<D> load_blocks(D d, const float* source) {
+  const hn::Half<D> half;
+  return hn::Combine(d, load_blocks(half, source + hn::MaxLanes(half) * kDepth), load_blocks(half, source));
+}
+#endif
+
+// Writes target[k * kTileColumns + row] = source[row * kDepth + k] for k < depth rounded up to a multiple of 4.
 HWY_INLINE void transpose(const float* HWY_RESTRICT source, int64_t depth, float* HWY_RESTRICT target) {
 #if HWY_TARGET == HWY_SCALAR
   for (int64_t k = 0; k < depth; ++k) {
-    for (int row = 0; row < kTileColumns; ++row) target[k * kTileColumns + row] = source[row * kExpandDepth + k];
+    for (int row = 0; row < kTileColumns; ++row) target[k * kTileColumns + row] = source[row * kDepth + k];
   }
 #else
-  const hn::CappedTag<float, 4> d;
-  const hn::RepartitionToWide<decltype(d)> dw;
-  for (int row = 0; row < kTileColumns; row += 4) {
-    const float* from = source + row * kExpandDepth;
+  const FloatTag d;
+  const hn::RepartitionToWide<FloatTag> dw;
+  for (int row = 0; row < kTileColumns; row += kLanes) {
+    const float* from = source + row * kDepth;
     float* to = target + row;
     for (int64_t k = 0; k < depth; k += 4, from += 4, to += 4 * kTileColumns) {
-      const auto r0 = hn::LoadU(d, from);
-      const auto r1 = hn::LoadU(d, from + kExpandDepth);
-      const auto r2 = hn::LoadU(d, from + 2 * kExpandDepth);
-      const auto r3 = hn::LoadU(d, from + 3 * kExpandDepth);
+      // Block b of r_i holds four elements of row 4 b + i; the 4 x 4 transpositions happen inside the blocks.
+      const auto r0 = load_blocks(d, from);
+      const auto r1 = load_blocks(d, from + kDepth);
+      const auto r2 = load_blocks(d, from + 2 * kDepth);
+      const auto r3 = load_blocks(d, from + 3 * kDepth);
       const auto low01 = hn::BitCast(dw, hn::InterleaveLower(d, r0, r1));
       const auto low23 = hn::BitCast(dw, hn::InterleaveLower(d, r2, r3));
       const auto high01 = hn::BitCast(dw, hn::InterleaveUpper(d, r0, r1));
@@ -82,20 +95,15 @@ HWY_INLINE void transpose(const float* HWY_RESTRICT source, int64_t depth, float
 // Packs W[columns, first .. first + depth) into panels; columns beyond the block become zeros.
 template <DType kType>
 HWY_NOINLINE void pack_weights(const LinearBlock& block, int64_t first, int64_t depth, GemmSpace& space) {
-  constexpr int kElementBytesTimes32 = Group<kType>::kBytes;
+  const int64_t offset = first / kGroup * Group<kType>::kBytes;
   for (int64_t column = 0; column < block.columns; column += kTileColumns) {
-    float* panel = space.panels + column * kDepth;
     const int64_t present = HWY_MIN(kTileColumns, block.columns - column);
     if (present < kTileColumns) std::memset(space.expanded, 0, sizeof(space.expanded));
-    for (int64_t at = 0; at < depth; at += kExpandDepth) {
-      const int64_t count = HWY_MIN(kExpandDepth, depth - at);
-      const int64_t offset = (first + at) / kGroup * kElementBytesTimes32;
-      for (int64_t row = 0; row < present; ++row) {
-        const std::byte* source = block.weight + (column + row) * block.weight_stride + offset;
-        expand<kType>(source, count, space.expanded + row * kExpandDepth);
-      }
-      transpose(space.expanded, (count + 3) / 4 * 4, panel + at * kTileColumns);
+    for (int64_t row = 0; row < present; ++row) {
+      const std::byte* source = block.weight + (column + row) * block.weight_stride + offset;
+      expand<kType>(source, depth, space.expanded + row * kDepth);
     }
+    transpose(space.expanded, depth, space.panels + column * kDepth);
   }
 }
 
@@ -120,64 +128,68 @@ void pack_weights_of_any_type(const LinearBlock& block, int64_t first, int64_t d
 
 // A tile of y and where it comes from.
 struct Tile {
-  const float* x;      // [kRows, depth], row stride x_stride
+  const float* x;      // [rows, depth], row stride x_stride
   int64_t x_stride;    // elements
   const float* panel;  // [depth, kTileColumns]
   int64_t depth;
-  float* y;  // [kRows, columns], row stride y_stride
+  float* y;  // [rows, kTileColumns], row stride y_stride
   int64_t y_stride;
-  int64_t columns;  // <= kTileColumns
   Store store;
 };
 
+// The two accumulators of each row of a tile. A chain of structures rather than an array, which compilers keep in
+// registers whatever the loops around it look like.
 template <int kRows>
-HWY_INLINE void store_tile(const Tile& tile, const FloatVec (&sums)[kRows][2]) {
-  const FloatTag d;
-  if (tile.columns == kTileColumns) {
-    for (int row = 0; row < kRows; ++row) {
-      float* y = tile.y + row * tile.y_stride;
-      if (tile.store == Store::accumulate) {
-        hn::StoreU(hn::Add(hn::LoadU(d, y), sums[row][0]), d, y);
-        hn::StoreU(hn::Add(hn::LoadU(d, y + kLanes), sums[row][1]), d, y + kLanes);
-      } else {
-        hn::StoreU(sums[row][0], d, y);
-        hn::StoreU(sums[row][1], d, y + kLanes);
-      }
-    }
-    return;
+struct Sums {
+  FloatVec left, right;
+  Sums<kRows - 1> next;
+
+  HWY_INLINE void clear_and_prefetch(const Tile& tile, int64_t row) {
+    left = right = hn::Zero(FloatTag());
+    hwy::Prefetch(tile.y + row * tile.y_stride);
+    next.clear_and_prefetch(tile, row + 1);
   }
-  HWY_ALIGN float values[kTileColumns];
-  for (int row = 0; row < kRows; ++row) {
-    hn::StoreU(sums[row][0], d, values);
-    hn::StoreU(sums[row][1], d, values + kLanes);
-    float* y = tile.y + row * tile.y_stride;
-    for (int64_t column = 0; column < tile.columns; ++column) {
-      y[column] = tile.store == Store::accumulate ? y[column] + values[column] : values[column];
-    }
+  HWY_INLINE void add(const float* HWY_RESTRICT x, int64_t x_stride, FloatVec w_left, FloatVec w_right) {
+    const auto broadcast = hn::Set(FloatTag(), *x);
+    left = hn::MulAdd(broadcast, w_left, left);
+    right = hn::MulAdd(broadcast, w_right, right);
+    next.add(x + x_stride, x_stride, w_left, w_right);
   }
-}
+  HWY_INLINE void store(float* y, int64_t y_stride) const {
+    const FloatTag d;
+    hn::StoreU(left, d, y);
+    hn::StoreU(right, d, y + kLanes);
+    next.store(y + y_stride, y_stride);
+  }
+  HWY_INLINE void accumulate(float* y, int64_t y_stride) const {
+    const FloatTag d;
+    hn::StoreU(hn::Add(hn::LoadU(d, y), left), d, y);
+    hn::StoreU(hn::Add(hn::LoadU(d, y + kLanes), right), d, y + kLanes);
+    next.accumulate(y + y_stride, y_stride);
+  }
+};
+
+template <>
+struct Sums<0> {
+  HWY_INLINE void clear_and_prefetch(const Tile&, int64_t) {}
+  HWY_INLINE void add(const float*, int64_t, FloatVec, FloatVec) {}
+  HWY_INLINE void store(float*, int64_t) const {}
+  HWY_INLINE void accumulate(float*, int64_t) const {}
+};
 
 template <int kRows>
 HWY_NOINLINE void multiply_tile(const Tile& tile) {
   const FloatTag d;
-  FloatVec sums[kRows][2];
-  for (int row = 0; row < kRows; ++row) {
-    sums[row][0] = hn::Zero(d);
-    sums[row][1] = hn::Zero(d);
-  }
+  Sums<kRows> sums;
+  sums.clear_and_prefetch(tile, 0);
   const float* HWY_RESTRICT panel = tile.panel;
   const float* HWY_RESTRICT x = tile.x;
   const int64_t x_stride = tile.x_stride;
   for (int64_t k = 0; k < tile.depth; ++k, panel += kTileColumns, ++x) {
-    const auto w0 = hn::LoadU(d, panel);
-    const auto w1 = hn::LoadU(d, panel + kLanes);
-    for (int row = 0; row < kRows; ++row) {
-      const auto broadcast = hn::Set(d, x[row * x_stride]);
-      sums[row][0] = hn::MulAdd(broadcast, w0, sums[row][0]);
-      sums[row][1] = hn::MulAdd(broadcast, w1, sums[row][1]);
-    }
+    sums.add(x, x_stride, hn::LoadU(d, panel), hn::LoadU(d, panel + kLanes));
   }
-  store_tile(tile, sums);
+  if (tile.store == Store::accumulate) return sums.accumulate(tile.y, tile.y_stride);
+  sums.store(tile.y, tile.y_stride);
 }
 
 HWY_INLINE void multiply_some_rows(const Tile& tile, int64_t rows) {
@@ -197,6 +209,23 @@ HWY_INLINE void multiply_some_rows(const Tile& tile, int64_t rows) {
   }
 }
 
+// The first `columns` < kTileColumns columns of a tile, by way of a whole one.
+HWY_NOINLINE void multiply_narrow(const Tile& tile, int64_t rows, int64_t columns) {
+  HWY_ALIGN float values[kTileRows * kTileColumns];
+  Tile whole = tile;
+  whole.y = values;
+  whole.y_stride = kTileColumns;
+  whole.store = Store::overwrite;
+  multiply_some_rows(whole, rows);
+  for (int64_t row = 0; row < rows; ++row) {
+    float* y = tile.y + row * tile.y_stride;
+    for (int64_t column = 0; column < columns; ++column) {
+      const float value = values[row * kTileColumns + column];
+      y[column] = tile.store == Store::accumulate ? y[column] + value : value;
+    }
+  }
+}
+
 // Rows of the next tile when `rest` are left: six, or fewer so that the last tiles are of nearly equal height.
 HWY_INLINE int64_t tile_rows(int64_t rest) {
   if (rest <= kTileRows || rest >= 2 * kTileRows) return HWY_MIN(rest, kTileRows);
@@ -204,15 +233,15 @@ HWY_INLINE int64_t tile_rows(int64_t rest) {
 }
 
 // One slice of depth, all packed columns, `rows` <= kBlockRows rows of x.
-HWY_INLINE void multiply_rows(const Tile& first, int64_t rows, const LinearBlock& block) {
-  for (int64_t column = 0; column < block.columns; column += kTileColumns) {
+HWY_INLINE void multiply_rows(const Tile& first, int64_t rows, int64_t columns) {
+  for (int64_t column = 0; column < columns; column += kTileColumns) {
     Tile tile = first;
     tile.panel += column * kDepth;
     tile.y += column;
-    tile.columns = HWY_MIN(kTileColumns, block.columns - column);
+    const int64_t width = HWY_MIN(kTileColumns, columns - column);
     for (int64_t row = 0; row < rows;) {
       const int64_t height = tile_rows(rows - row);
-      multiply_some_rows(tile, height);
+      width == kTileColumns ? multiply_some_rows(tile, height) : multiply_narrow(tile, height, width);
       row += height;
       tile.x += height * tile.x_stride;
       tile.y += height * tile.y_stride;
@@ -249,7 +278,7 @@ void linear_gemm(const LinearBlock& block, GemmSpace& space) {
       tile.y = block.y + row * block.y_stride;
       tile.y_stride = block.y_stride;
       tile.store = first == 0 ? block.store : Store::accumulate;
-      multiply_rows(tile, rows, block);
+      multiply_rows(tile, rows, block.columns);
     }
   }
 }

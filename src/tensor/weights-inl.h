@@ -68,11 +68,28 @@ HWY_INLINE FloatVec widen_f16(FloatTag d, const std::byte* source) {
 #endif
 }
 
-HWY_INLINE float widen_f16_scalar(const std::byte* source) {
+// The half at `source` in every lane.
+HWY_INLINE FloatVec broadcast_f16(FloatTag d, const std::byte* source) {
 #if HWY_TARGET <= HWY_AVX2 && HWY_ARCH_X86
-  return _cvtsh_ss(load_u16(source));
+  const hn::Rebind<uint16_t, FloatTag> d16;
+  return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, FloatTag>(), hn::Set(d16, load_u16(source))));
 #else
-  return f16_to_f32(load_u16(source));
+  return hn::Set(d, f16_to_f32(load_u16(source)));
+#endif
+}
+
+// The two halves at `source` in every lane of one vector each.
+HWY_INLINE void broadcast_f16_pair(FloatTag d, const std::byte* source, FloatVec& first, FloatVec& second) {
+#if HWY_TARGET <= HWY_AVX2 && HWY_ARCH_X86
+  uint32_t pair;
+  std::memcpy(&pair, source, sizeof(pair));
+  const hn::Repartition<uint32_t, hn::Rebind<uint16_t, FloatTag>> d32;
+  const auto alternating = hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, FloatTag>(), hn::Set(d32, pair)));
+  first = hn::DupEven(alternating);
+  second = hn::DupOdd(alternating);
+#else
+  first = hn::Set(d, f16_to_f32(load_u16(source)));
+  second = hn::Set(d, f16_to_f32(load_u16(source + 2)));
 #endif
 }
 
@@ -81,21 +98,47 @@ HWY_INLINE FloatVec widen_bf16(FloatTag d, const std::byte* source) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, load_unaligned(hn::Rebind<uint16_t, FloatTag>(), source))));
 }
 
-template <typename Byte>  // int8_t or uint8_t
-HWY_INLINE FloatVec widen_bytes(FloatTag d, const Byte* source) {
+HWY_INLINE FloatVec widen_i8(FloatTag d, const int8_t* source) {
   const hn::RebindToSigned<FloatTag> di;
-  return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<Byte, FloatTag>(), source)));
+  return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, FloatTag>(), source)));
 }
 
-// The nibbles of 16 bytes as 32 bytes in element order: the low halves, then the high halves.
-HWY_INLINE void split_nibbles(const std::byte* source, uint8_t* HWY_RESTRICT nibbles) {
-  const hn::CappedTag<uint8_t, 16> d;
-  const auto mask = hn::Set(d, uint8_t{0x0F});
-  for (size_t i = 0; i < 16; i += hn::Lanes(d)) {
-    const auto packed = hn::LoadU(d, reinterpret_cast<const uint8_t*>(source) + i);
-    hn::StoreU(hn::And(packed, mask), d, nibbles + i);
-    hn::StoreU(hn::ShiftRight<4>(packed), d, nibbles + 16 + i);
+#if HWY_TARGET != HWY_SCALAR
+// Byte shuffles that spread bytes [kLanes * u, kLanes * (u + 1)) of a 16-byte block, repeated in every 128-bit part of
+// the vector, over the 32-bit lanes; 0x80 makes a zero.
+struct SpreadTable {
+  constexpr SpreadTable() : bytes() {
+    for (int u = 0; u < 16 / kLanes; ++u) {
+      for (int i = 0; i < 4 * kLanes; ++i) {
+        bytes[u][i] = i % 4 == 0 ? static_cast<uint8_t>(u * kLanes + i / 4) : uint8_t{0x80};
+      }
+    }
   }
+  alignas(64) uint8_t bytes[16 / kLanes][4 * kLanes];
+};
+#endif
+
+// The nibbles of 16 bytes as floats in element order: the low halves, then the high halves.
+HWY_INLINE void widen_nibbles(const std::byte* source, FloatVec (&q)[kGroupVectors]) {
+  const FloatTag d;
+#if HWY_TARGET == HWY_SCALAR
+  for (int i = 0; i < 16; ++i) {
+    const int packed = static_cast<int>(source[i]);
+    q[i] = hn::Set(d, static_cast<float>(packed & 15));
+    q[16 + i] = hn::Set(d, static_cast<float>(packed >> 4));
+  }
+#else
+  static constexpr SpreadTable kSpread;
+  const hn::RebindToSigned<FloatTag> di;
+  const hn::RebindToUnsigned<FloatTag> du;
+  const hn::Repartition<uint8_t, FloatTag> d8;
+  const auto packed = hn::LoadDup128(d8, reinterpret_cast<const uint8_t*>(source));
+  for (int u = 0; u < 16 / kLanes; ++u) {
+    const auto spread = hn::BitCast(du, hn::TableLookupBytesOr0(packed, hn::Load(d8, kSpread.bytes[u])));
+    q[u] = hn::ConvertTo(d, hn::BitCast(di, hn::And(spread, hn::Set(du, 15U))));
+    q[16 / kLanes + u] = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<4>(spread)));
+  }
+#endif
 }
 
 template <DType kType>
@@ -133,9 +176,9 @@ struct Group<DType::q8_0> {
   static constexpr int kBytes = 34;
   static HWY_INLINE void load(const std::byte* source, FloatVec (&w)[kGroupVectors]) {
     const FloatTag d;
-    const auto scale = hn::Set(d, widen_f16_scalar(source));
+    const FloatVec scale = broadcast_f16(d, source);
     const auto* quants = reinterpret_cast<const int8_t*>(source + 2);
-    for (int v = 0; v < kGroupVectors; ++v) w[v] = hn::Mul(scale, widen_bytes(d, quants + kLanes * v));
+    for (int v = 0; v < kGroupVectors; ++v) w[v] = hn::Mul(scale, widen_i8(d, quants + kLanes * v));
   }
 };
 
@@ -144,13 +187,10 @@ struct Group<DType::q4_0> {
   static constexpr int kBytes = 18;
   static HWY_INLINE void load(const std::byte* source, FloatVec (&w)[kGroupVectors]) {
     const FloatTag d;
-    const auto scale = hn::Set(d, widen_f16_scalar(source));
-    const auto eight = hn::Set(d, 8.0F);
-    HWY_ALIGN uint8_t nibbles[kGroup];
-    split_nibbles(source + 2, nibbles);
-    for (int v = 0; v < kGroupVectors; ++v) {
-      w[v] = hn::Mul(scale, hn::Sub(widen_bytes(d, nibbles + kLanes * v), eight));
-    }
+    const FloatVec scale = broadcast_f16(d, source);
+    const FloatVec minimum = hn::Mul(scale, hn::Set(d, -8.0F));  // exact, and so is scale * q
+    widen_nibbles(source + 2, w);
+    for (int v = 0; v < kGroupVectors; ++v) w[v] = hn::MulAdd(scale, w[v], minimum);
   }
 };
 
@@ -159,13 +199,11 @@ struct Group<DType::q4_1> {
   static constexpr int kBytes = 20;
   static HWY_INLINE void load(const std::byte* source, FloatVec (&w)[kGroupVectors]) {
     const FloatTag d;
-    const auto scale = hn::Set(d, widen_f16_scalar(source));
-    const auto minimum = hn::Set(d, widen_f16_scalar(source + 2));
-    HWY_ALIGN uint8_t nibbles[kGroup];
-    split_nibbles(source + 4, nibbles);
-    for (int v = 0; v < kGroupVectors; ++v) {
-      w[v] = hn::MulAdd(scale, widen_bytes(d, nibbles + kLanes * v), minimum);
-    }
+    FloatVec scale;
+    FloatVec minimum;
+    broadcast_f16_pair(d, source, scale, minimum);
+    widen_nibbles(source + 4, w);
+    for (int v = 0; v < kGroupVectors; ++v) w[v] = hn::MulAdd(scale, w[v], minimum);
   }
 };
 
