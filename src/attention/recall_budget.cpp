@@ -97,12 +97,21 @@ class Greedy {
     return band >= 0 && band_taken_[static_cast<size_t>(band)];
   }
 
+  // Mass that choosing groups give a column. Where several see it, without the one that likes it best: evidence must
+  // come from two places, or a diagonal would look like the columns where it meets the probe rows.
   double column_gain(size_t row) const {
+    const auto tile = static_cast<int64_t>(row) / kTileRows;
     double gain = 0;
+    double best = 0;
+    int seers = 0;
     for (size_t g = 0; g < mass_.groups; ++g) {
-      if (train_[g] && !is_covered(g, row / kTileRows)) gain += mass_.columns[row][g];
+      if (!train_[g] || mass_.own_tile[g] < tile) continue;
+      ++seers;
+      if (is_covered(g, row / kTileRows)) continue;
+      gain += mass_.columns[row][g];
+      best = std::max<double>(best, mass_.columns[row][g]);
     }
-    return gain;
+    return seers > 1 ? gain - best : gain;
   }
 
   double band_gain(size_t band, const GroupFlags& groups) const {

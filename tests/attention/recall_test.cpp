@@ -126,8 +126,9 @@ TEST(RecallChoice, IsCloseToTheBestSubset) {
     const RecallChoice choice = choose_by_recall(mass, costs, target);
     ASSERT_FALSE(choice.dense);
     EXPECT_GE(covered_share(mass, choice.bands, choice.columns), target.recall - 1e-6);
-    // Greedy overshoots by at most its last item, a band of at most kTiles tiles.
-    EXPECT_LE(choice.cost, best + kTiles);
+    // Greedy by value per cost overshoots by its last item, a band of at most kTiles tiles; leaving the best group out of a
+    // column's value halves it here, which may cost as much again.
+    EXPECT_LE(choice.cost, 2 * best + kTiles);
   }
 }
 
