@@ -18,7 +18,7 @@ namespace tessera::kv {
 // What a policy sees when a layer of the first prefill is finished.
 struct PrefillEnd {
   int layer = 0;
-  Tensor last_queries;         // [w, query_heads, head_dim] f32, rotated; w = min(observation_window(), prompt)
+  Tensor last_queries = {};    // [w, query_heads, head_dim] f32, rotated; w = min(observation_window(), prompt)
   int64_t first_position = 0;  // of last_queries row 0
   ThreadPool* pool = nullptr;  // null: ThreadPool::shared()
 };
