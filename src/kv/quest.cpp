@@ -22,6 +22,13 @@ using attention::WorkList;
 constexpr int64_t kLeastPages = 3;
 constexpr int64_t kPagesPerTask = 1024;
 
+// Rows at or before a position.
+int32_t visible_rows(const attention::HeadKeys& head, int64_t position) {
+  if (head.positions.empty()) return static_cast<int32_t>(std::min(head.rows, position + 1));
+  return static_cast<int32_t>(std::upper_bound(head.positions.begin(), head.positions.end(), position) -
+                              head.positions.begin());
+}
+
 HeadWork dense_work() {
   HeadWork work;
   work.dense = true;
@@ -53,6 +60,10 @@ class Quest final : public Loader {
       work.key_rows = std::max(work.key_rows, input.heads[static_cast<size_t>(head)].rows);
       const HeadWork one = layer < options_.dense_layers ? dense_work() : head_work(layer, head, input, view, options);
       work.heads.insert(work.heads.end(), static_cast<size_t>(group), one);
+      for (int64_t tile = 0; tile < work.query_tiles(); ++tile) {
+        const int64_t last_row = std::min((tile + 1) * kTileRows, work.query_rows) - 1;
+        work.visible.push_back(visible_rows(input.heads[static_cast<size_t>(head)], input.first_position + last_row));
+      }
     }
     return work;
   }

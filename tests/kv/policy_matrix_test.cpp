@@ -88,12 +88,19 @@ TEST_P(PolicyMatrix, FullBudgetEqualsDense) {
       found, attention::attend_dense({.queries = next.queries, .heads = view.heads, .first_position = kRows}).out);
 }
 
-TEST_P(PolicyMatrix, OutputIsTheAttentionOverWhatIsHeld) {
-  if (!row().policy) GTEST_SKIP() << "a loader reads less than is held";
+TEST_P(PolicyMatrix, OutputIsTheAttentionOverWhatIsHeldAndRead) {
   const Prompt all = prompt();
   KeyValueCache cache = prefilled(all, 100, kRows);
   const Tensor found = decode(cache, 100);
   const Prompt next = random_prompt(12, {.rows = 1, .query_heads = 2 * group(), .kv_heads = 2, .head_dim = kHeadDim});
+  if (row().loader) {
+    const LayerView view = cache.view(0);
+    const attention::WorkList work =
+        row().loader(100)->select(0, {.queries = next.queries, .heads = view.heads, .first_position = kRows}, view);
+    for (int head = 0; head < 2; ++head) {
+      cache.keep_rows(0, head, work.heads[static_cast<size_t>(head * group())].columns);
+    }
+  }
   const std::vector<double> expected = reference_attention(next.queries, cache.view(0), kRows);
   for (int64_t i = 0; i < found.elements(); ++i) {
     ASSERT_NEAR(found.data<float>()[i], expected[static_cast<size_t>(i)], 2e-5);

@@ -60,7 +60,9 @@ TEST(PageBounds, AreNeverBelowAProduct) {
           const double product = best_product(plain, index, page, query);
           const float bound = bounds.bound(index, {query, kHeadDim});
           ASSERT_GE(bound, product - 1e-5);
-          if (page == 1) ASSERT_NEAR(bound, product, 1e-5) << "a page of one row is bounded exactly";
+          if (page == 1) {
+            ASSERT_NEAR(bound, product, 1e-5) << "a page of one row is bounded exactly";
+          }
           best = std::max<double>(best, bound);
         }
         EXPECT_EQ(bounds.bound(index, {queries.data<float>(), 3 * kHeadDim}), best);
@@ -222,6 +224,36 @@ TEST(Quest, SeveralQueriesSeeTheirOwnRows) {
   attention::check(work);
   const std::vector<int32_t>& columns = work.heads[0].columns;
   for (int32_t row = 400; row < 500; ++row) EXPECT_TRUE(std::binary_search(columns.begin(), columns.end(), row)) << row;
+}
+
+// Quest over a cache whose heads lost different rows, and different numbers of them.
+TEST(Quest, ReadsACacheWithGaps) {
+  const Prompt prompt = prompt_of(11, 700, 4, 2);
+  KeyValueCache cache = cache_for(prompt);
+  append_prompt(cache, prompt, 600);
+  for (int head = 0; head < 2; ++head) {
+    std::vector<int32_t> kept;
+    for (int32_t row = 0; row < 700; ++row) {
+      if (row % (head + 2) != 0 || row > 640) kept.push_back(row);
+    }
+    cache.keep_rows(0, head, kept);
+  }
+  const LayerView view = cache.view(0);
+  const AttentionInput input = last_queries(prompt, view, 3);
+  const auto quest = make_quest({.budget = 100, .page = 16, .dense_layers = 0});
+  const WorkList work = quest->select(0, input, view);
+  attention::check(work);
+  EXPECT_LT(attention::executed_density(work), 0.5);
+  const attention::AttentionPartial found = quest->attend(0, input, view);
+  for (int head = 0; head < 2; ++head) {
+    const std::vector<int32_t>& columns = work.heads[static_cast<size_t>(2 * head)].columns;
+    EXPECT_LE(std::ssize(columns), 96);
+    cache.keep_rows(0, head, columns);
+  }
+  const std::vector<double> expected = reference_attention(input.queries, cache.view(0), 697);
+  for (int64_t i = 0; i < found.out.elements(); ++i) {
+    ASSERT_NEAR(found.out.data<float>()[i], expected[static_cast<size_t>(i)], 2e-5);
+  }
 }
 
 TEST(Quest, ForkRemembersOnItsOwn) {
