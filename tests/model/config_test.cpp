@@ -29,7 +29,7 @@ json llama() {
 // The Llama configuration with some fields replaced (null removes one).
 ModelConfig parse(const json& changes, const std::string& generation = "") {
   json config = llama();
-  config.merge_patch(changes);
+  if (!changes.is_null()) config.merge_patch(changes);
   return config_from_json(config.dump(), generation, "config.json");
 }
 

@@ -68,8 +68,8 @@ TEST_F(SmolLm2, LogitsAgreeWithBothReferences) {
   const std::vector<float> best = pick(values_of(logits), llama_cpp.at("top_tokens"));
   EXPECT_LT(relative_error(best, llama_cpp.at("top_logits").get<std::vector<float>>()), kLlamaCppBound)
       << kRemakeSmolLm2;
-  RecordProperty("transformers_error", std::to_string(error));
-  RecordProperty("llama_cpp_error", std::to_string(looser_error));
+  RecordProperty("transformers_error", fmt::format("{:.2e}", error));
+  RecordProperty("llama_cpp_error", fmt::format("{:.2e}", looser_error));
 }
 
 // Each token of llama.cpp's greedy continuation is our best one too, or within what its rounding can turn round.

@@ -67,6 +67,8 @@ struct GoldenCase {
   std::string name;
   std::filesystem::path path;
   std::vector<int32_t> tokens;
+
+  friend void PrintTo(const GoldenCase& golden, std::ostream* stream) { *stream << golden.name; }
 };
 std::vector<GoldenCase> golden_cases();
 // [positions, vocabulary]; reference is "transformers" or "llama.cpp".

@@ -153,10 +153,10 @@ def legacy_rope(config):
 
 
 def write_huggingface(directory, model, dtype, legacy=False, shard="1GB"):
+    """Leaves the model useless: its rotary frequencies are rounded to `dtype` too."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     model.to(dtype).save_pretrained(directory, max_shard_size=shard)
-    model.float()
     config = json.loads((directory / "config.json").read_text())
     if legacy:
         config = legacy_rope(config)
@@ -321,7 +321,7 @@ def smollm2_transformers(path, tokens):
             tensor = tensors[gguf_name(name)]
             values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
             heads = heads_of(tensor.name, config)
-            parameter.copy_(torch.from_numpy(unpermute(values, heads) if heads is not None else values))
+            parameter.copy_(torch.tensor(unpermute(values, heads) if heads is not None else values))
         return model(torch.tensor([tokens])).logits[0, -1].numpy()
 
 
@@ -380,7 +380,8 @@ def main():
         model = random_model(spec["config"], spec["dtype"], seed)
         write_huggingface(folder / name, model, spec["dtype"], spec.get("legacy", False), spec.get("shard", "1GB"))
         tokens = random_tokens(100 + seed)
-        logits[f"{name}/transformers"] = transformers_logits(model, tokens)
+        stored = type(model).from_pretrained(folder / name, dtype=torch.float32)
+        logits[f"{name}/transformers"] = transformers_logits(stored, tokens)
         cases.append({"name": name, "path": name, "tokens": tokens})
 
     for seed, (name, spec) in enumerate(gguf_models().items()):
@@ -396,6 +397,8 @@ def main():
         cases.append({"name": name, "path": path.name, "tokens": tokens})
 
     save_file(logits, folder / "logits.safetensors", metadata={"version": str(FORMAT_VERSION)})
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
     (folder / "cases.json").write_text(
         json.dumps({"version": FORMAT_VERSION, "versions": versions(), "cases": cases}, indent=1) + "\n")
     if arguments.smollm2:
