@@ -66,7 +66,7 @@ std::string context_of(const Row& row) {
     if (!number.is_number_integer()) row.fail("integers in 'context'");
     numbers.push_back(std::to_string(number.get<int64_t>()));
   }
-  return "[" + join(numbers, ", ") + "]";
+  return fmt::format("[{}]", fmt::join(numbers, ", "));
 }
 
 // Math.Find (spec B3.06, B4.01): the statistic stands between "The" and "is" in the row's text; it is asked for in
@@ -84,7 +84,7 @@ Turn turn_of(const Row& row, const json& object, std::string_view task) {
   }
   const std::string input = text_of(row, object.at("input"), "'input'");
   const json& answer = object.at("answer");
-  Turn turn{"\n\n" + (task == "mf" ? math_question(input) : input), "", {}};
+  Turn turn{fmt::format("\n\n{}", task == "mf" ? math_question(input) : input), "", {}};
   if (answer.is_array()) {
     if (task != "vt") row.fail("a single 'answer'");
     for (const json& name : answer) turn.accepted.push_back(text_of(row, name, "the names of 'answer'"));
@@ -92,7 +92,7 @@ Turn turn_of(const Row& row, const json& object, std::string_view task) {
     turn.accepted = {text_of(row, answer, "'answer'")};
   }
   if (turn.accepted.empty() || turn.accepted.front().empty()) row.fail("an 'answer' that is not empty");
-  turn.answer = " " + join(turn.accepted, " ");
+  turn.answer = fmt::format(" {}", fmt::join(turn.accepted, " "));
   return turn;
 }
 
