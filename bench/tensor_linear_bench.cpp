@@ -1,8 +1,8 @@
 // Speed of tessera::linear at the shapes of the bundled and default models, beside the measured FMA peak.
 //
-//   build/release/bin/tensor_linear_bench                            table on stdout
-//   build/release/bin/tensor_linear_bench --json linear.json         and machine-readable
-//   build/release/bin/tensor_linear_bench --types q4_1 --rows 1,512  a part
+//   build/release/bin/bench_tensor_linear                            table on stdout
+//   build/release/bin/bench_tensor_linear --json linear.json         and machine-readable
+//   build/release/bin/bench_tensor_linear --types q4_1 --rows 1,512  a part
 //
 // One thread is measured in CPU time of that thread, so that other programs disturb little; all threads in wall time.
 // Every product is checked against fp64 sums at sampled places before it is timed.
@@ -224,7 +224,7 @@ int main(int argc, char** argv) {
   try {
     return tessera::bench::run(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "tensor_linear_bench: {}\n", error.what());
+    fmt::print(stderr, "bench_tensor_linear: {}\n", error.what());
     return 2;
   }
 }
