@@ -70,7 +70,7 @@ void probe(const AttentionInput& input, std::span<const int64_t> rows, ThreadPoo
     }
     const int64_t last = std::min(head_probe.tiles(), (range + 1) * kProbeRangeTiles);
     for (int64_t tile = range * kProbeRangeTiles; tile < last; ++tile) {
-      const TileKeys keys = workspace.load_keys(head.tiles[static_cast<size_t>(tile)], shape.head_dim);
+      const PackedTile keys = workspace.pack_keys(head.tiles[static_cast<size_t>(tile)], shape.head_dim);
       const int count = head_probe.count_in(tile);
       const int32_t* visible = head_probe.visible_in(tile, count);
       for (int64_t g = 0; g < shape.group; ++g) {
@@ -87,7 +87,7 @@ void probe(const AttentionInput& input, std::span<const int64_t> rows, ThreadPoo
   pool.parallel_for(0, tasks, 1, [&](int64_t task, int64_t, int) {
     for_tiles(
         task, [](LaneBlock&, int64_t) {},
-        [](LaneBlock& block, const TileKeys& keys, const int32_t* visible, const ProbeTile& at) {
+        [](LaneBlock& block, const PackedTile& keys, const int32_t* visible, const ProbeTile& at) {
           observe_block(block, keys, at.count, visible, Workspace::of_this_thread().scratch());
         },
         [&](LaneBlock& block, int64_t head, int64_t range) {
@@ -125,7 +125,7 @@ void probe(const AttentionInput& input, std::span<const int64_t> rows, ThreadPoo
           std::copy_n(merged[static_cast<size_t>(head)].top.begin(), kBlockLanes, block.top);
           std::copy_n(merged[static_cast<size_t>(head)].sum.begin(), kBlockLanes, block.sum);
         },
-        [&](LaneBlock& block, const TileKeys& keys, const int32_t* visible, const ProbeTile& at) {
+        [&](LaneBlock& block, const PackedTile& keys, const int32_t* visible, const ProbeTile& at) {
           weigh_block(block, keys, at.count, visible, Workspace::of_this_thread().scratch());
           sink(at);
         },

@@ -20,7 +20,7 @@ struct ProbeTile {
   int64_t range;         // which run of kProbeRangeTiles key tiles
   int64_t tile;          // key tile
   int count;             // keys, 1..64
-  const float* weights;  // [count][64 lanes]; lane i is probe row i, zeros beyond them
+  const float* weights;  // [count][kScoreStride]; lane i is probe row i, zeros beyond them
 };
 using ProbeSink = std::function<void(const ProbeTile&)>;
 

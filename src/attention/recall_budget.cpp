@@ -224,7 +224,7 @@ std::vector<GroupMass> measure(const AttentionInput& input, const ProbePlan& pla
   probe(input, plan.rows, pool, [&](const ProbeTile& at) {
     auto* target = masses[static_cast<size_t>(at.head)].columns.data() + at.tile * kTileRows;
     for (int k = 0; k < at.count; ++k) {
-      const float* weights = at.weights + k * kBlockLanes;
+      const float* weights = at.weights + k * kScoreStride;
       std::array<float, kProbeGroups> sum = {};
       for (size_t lane = 0; lane < plan.rows.size(); lane += groups) {
         for (size_t g = 0; g < groups; ++g) sum[g] += weights[lane + g];

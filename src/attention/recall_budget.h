@@ -8,9 +8,10 @@
 // Probe rows come in groups of eight from up to eight query tiles spread over the block. A band and a column may hold
 // the same pair; its mass counts once. Items are taken greedily by new mass per cost.
 //
-// A column that one probe row happens to like is no evidence for other rows. So a column's value leaves out the group that
-// likes it best, and half of the groups choose while the other half check: the cost at which the target is reached on rows that had no say, the larger of both directions, is what
-// the final choice, made on all rows, may and must spend.
+// A column that one probe row happens to like is no evidence for other rows. So a column's value leaves out the group
+// that likes it best, and half of the groups choose while the other half check: the cost at which the target is reached
+// on rows that had no say, the larger of both directions, is what the final choice, made on all rows, may and must
+// spend.
 #pragma once
 
 #include <array>

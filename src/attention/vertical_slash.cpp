@@ -45,7 +45,7 @@ class LineMassSink {
     const bool consecutive = own.back() - own.front() == static_cast<int64_t>(rows_) - 1;
     for (int64_t k = 0; k < at.count; ++k) {
       const int64_t key = at.tile * kTileRows + k;
-      const float* weights = at.weights + k * kBlockLanes;
+      const float* weights = at.weights + k * kScoreStride;
       float sum = 0;
       for (size_t lane = 0; lane < rows_; ++lane) sum += weights[lane];
       mass.columns[static_cast<size_t>(key)] += sum;
