@@ -217,7 +217,7 @@ Loss loss_of(const attention::AttentionPartial& found, const attention::Attentio
 nlohmann::json bench_loss(int64_t rows, int repeats, ThreadPool& one) {
   nlohmann::json results = nlohmann::json::array();
   fmt::print(
-      "\nloss on planted topics, {} rows; bytes as a share of the full cache\n{:<52} {:>7} {:>11} {:>11} {:>11} "
+      "\nloss on planted topics, {} rows; bytes as a share of the full cache\n{:<58} {:>7} {:>11} {:>11} {:>11} "
       "{:>11}\n",
       rows, "method", "bytes", "seen mass", "unseen mass", "seen err", "unseen err");
   std::vector<std::unique_ptr<CachePolicy>> policies;
@@ -253,14 +253,18 @@ nlohmann::json bench_loss(int64_t rows, int repeats, ThreadPool& one) {
       }
     }
     const std::string name = policy != nullptr ? policy->describe() : quest->describe();
-    fmt::print("{:<52} {:>7.4f} {:>11.4f} {:>11.4f} {:>11.4f} {:>11.4f}\n", name, share, median(masses[0]),
-               median(masses[1]), median(errors[0]), median(errors[1]));
-    results.push_back({{"method", name},
-                       {"bytes_share", share},
-                       {"seen_mass", summary(masses[0])},
-                       {"unseen_mass", summary(masses[1])},
-                       {"seen_error", summary(errors[0])},
-                       {"unseen_error", summary(errors[1])}});
+    // Mass is what is left of the softmax when rows are missing; quantised rows are all there, only displaced.
+    const bool has_mass = policy == nullptr || policy->drops_rows();
+    const auto mass_text = [&](int which) { return has_mass ? fmt::format("{:.4f}", median(masses[which])) : "-"; };
+    fmt::print("{:<58} {:>7.4f} {:>11} {:>11} {:>11.4f} {:>11.4f}\n", name, share, mass_text(0), mass_text(1),
+               median(errors[0]), median(errors[1]));
+    nlohmann::json row = {{"method", name},
+                          {"bytes_share", share},
+                          {"seen_error", summary(errors[0])},
+                          {"unseen_error", summary(errors[1])}};
+    if (has_mass) row["seen_mass"] = summary(masses[0]);
+    if (has_mass) row["unseen_mass"] = summary(masses[1]);
+    results.push_back(row);
   }
   return results;
 }
