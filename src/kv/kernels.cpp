@@ -1,5 +1,6 @@
 #include "kv/kernels.h"
 
+#include <algorithm>
 #include <limits>
 
 #undef HWY_TARGET_INCLUDE
@@ -83,16 +84,28 @@ void AddExponentials(const float* HWY_RESTRICT scores, float shift, int count, f
   }
 }
 
-float UpperBound(const float* HWY_RESTRICT query, const float* HWY_RESTRICT low, const float* HWY_RESTRICT high,
-                 int64_t head_dim) {
+float UpperBound(const SplitQueries& queries, const float* HWY_RESTRICT low, const float* HWY_RESTRICT high) {
   const D d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto sum = hn::Zero(d);
-  for (int64_t c = 0; c < head_dim; c += lanes) {
-    const auto q = hn::LoadU(d, query + c);
-    sum = hn::Add(sum, hn::Max(hn::Mul(q, hn::LoadU(d, low + c)), hn::Mul(q, hn::LoadU(d, high + c))));
+  float best = -std::numeric_limits<float>::infinity();
+  for (int64_t i = 0; i < queries.count; i += 2) {
+    const int64_t first = i * queries.head_dim;
+    const int64_t second = HWY_MIN(i + 1, queries.count - 1) * queries.head_dim;
+    const float* positive = queries.positive.data();
+    const float* negative = queries.negative.data();
+    auto a0 = hn::Zero(d), a1 = hn::Zero(d), b0 = hn::Zero(d), b1 = hn::Zero(d);
+    for (int64_t c = 0; c < queries.head_dim; c += lanes) {
+      const auto most = hn::LoadU(d, high + c);
+      const auto least = hn::LoadU(d, low + c);
+      a0 = hn::MulAdd(hn::LoadU(d, positive + first + c), most, a0);
+      b0 = hn::MulAdd(hn::LoadU(d, positive + second + c), most, b0);
+      a1 = hn::MulAdd(hn::LoadU(d, negative + first + c), least, a1);
+      b1 = hn::MulAdd(hn::LoadU(d, negative + second + c), least, b1);
+    }
+    best = std::max(best, hn::GetLane(hn::SumOfLanes(d, hn::Add(a0, a1))));
+    best = std::max(best, hn::GetLane(hn::SumOfLanes(d, hn::Add(b0, b1))));
   }
-  return hn::GetLane(hn::SumOfLanes(d, sum));
+  return best;
 }
 
 }  // namespace tessera::kv::HWY_NAMESPACE
@@ -116,8 +129,19 @@ void add_exponentials(const float* scores, float shift, int count, float* sums) 
   HWY_DYNAMIC_DISPATCH(AddExponentials)(scores, shift, count, sums);
 }
 
-float upper_bound(const float* query, const float* low, const float* high, int64_t head_dim) {
-  return HWY_DYNAMIC_DISPATCH(UpperBound)(query, low, high, head_dim);
+SplitQueries::SplitQueries(const float* queries, int64_t query_count, int64_t channels)
+    : count(query_count), head_dim(channels) {
+  const int64_t size = count * head_dim;
+  positive.reserve(static_cast<size_t>(size));
+  negative.reserve(static_cast<size_t>(size));
+  for (int64_t i = 0; i < size; ++i) {
+    positive.push_back(std::max(queries[i], 0.0F));
+    negative.push_back(std::min(queries[i], 0.0F));
+  }
+}
+
+float upper_bound(const SplitQueries& queries, const float* low, const float* high) {
+  return HWY_DYNAMIC_DISPATCH(UpperBound)(queries, low, high);
 }
 
 const float* TileKeys::of(const attention::KeyValueTile& tile) {

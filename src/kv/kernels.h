@@ -27,8 +27,17 @@ TileMass softmax_mass(const float* scores, int count);
 // sums[r] += exp(scores[r] - shift) for r < count, count in 1..64.
 void add_exponentials(const float* scores, float shift, int count, float* sums);
 
-// sum_c max(query[c] * low[c], query[c] * high[c]); head_dim is a multiple of 32.
-float upper_bound(const float* query, const float* low, const float* high, int64_t head_dim);
+// Queries split by sign, because max(q l, q h) = max(q, 0) h + min(q, 0) l wherever l <= h.
+struct SplitQueries {
+  SplitQueries(const float* queries, int64_t query_count, int64_t channels);
+
+  int64_t count = 0;
+  int64_t head_dim = 0;         // a multiple of 32
+  std::vector<float> positive;  // [count][head_dim], max(q, 0)
+  std::vector<float> negative;  // [count][head_dim], min(q, 0)
+};
+// The largest over the queries of sum_c max(q[c] * low[c], q[c] * high[c]). -infinity rather than NaN on broken input.
+float upper_bound(const SplitQueries& queries, const float* low, const float* high);
 
 // The keys [head_dim][64] of a tile in f32: in place when it is stored so, else decoded into a buffer.
 class TileKeys {

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "kv/kernels.h"
-
 namespace tessera::kv {
 namespace {
 
@@ -32,7 +30,6 @@ void take_in(TileBounds& bounds, const KeyValueTile& tile, const float* keys, in
 }  // namespace
 
 void HeadBounds::update(const HeadTable& table, int64_t head_dim, int64_t page) {
-  head_dim_ = head_dim;
   pages_per_tile_ = kTileRows / page;
   tiles_.resize(table.tiles.size());
   TileKeys keys(head_dim);
@@ -53,15 +50,10 @@ void HeadBounds::update(const HeadTable& table, int64_t head_dim, int64_t page) 
   }
 }
 
-float HeadBounds::bound(int64_t page_index, std::span<const float> queries) const {
+float HeadBounds::bound(int64_t page_index, const SplitQueries& queries) const {
   const TileBounds& bounds = *tiles_[static_cast<size_t>(page_index / pages_per_tile_)];
-  const int64_t offset = page_index % pages_per_tile_ * head_dim_;
-  float best = -std::numeric_limits<float>::infinity();
-  for (int64_t at = 0; at < std::ssize(queries); at += head_dim_) {
-    best = std::max(
-        best, upper_bound(queries.data() + at, bounds.low.data() + offset, bounds.high.data() + offset, head_dim_));
-  }
-  return best;
+  const int64_t offset = page_index % pages_per_tile_ * queries.head_dim;
+  return upper_bound(queries, bounds.low.data() + offset, bounds.high.data() + offset);
 }
 
 int64_t HeadBounds::bytes() const {

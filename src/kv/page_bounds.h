@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
+#include "kv/kernels.h"
 #include "tessera/kv/cache.h"
 
 namespace tessera::kv {
@@ -24,14 +24,12 @@ class HeadBounds {
   // that are gone are forgotten. O(pages), plus O(head_dim) per new row.
   void update(const HeadTable& table, int64_t head_dim, int64_t page);
 
-  // The largest sum_c max(query[c] * low[c], query[c] * high[c]) over queries [any][head_dim], for one page: not below
-  // any product of one of the queries with a key of the page. -infinity rather than NaN on broken input.
-  float bound(int64_t page_index, std::span<const float> queries) const;
+  // The upper bound of one page: not below any product of one of the queries with a key of the page.
+  float bound(int64_t page_index, const SplitQueries& queries) const;
 
   int64_t bytes() const;
 
  private:
-  int64_t head_dim_ = 0;
   int64_t pages_per_tile_ = 1;
   std::vector<Counted<TileBounds>> tiles_;
 };

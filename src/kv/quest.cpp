@@ -6,7 +6,9 @@
 // of the bound over the group (and over the query rows, when there are several).
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
+#include "kv/packed_rows.h"
 #include "kv/page_bounds.h"
 #include "tessera/base/error.h"
 #include "tessera/kv/policy.h"
@@ -68,6 +70,28 @@ class Quest final : public Loader {
     return work;
   }
 
+  // A group shares its choice, so its pages are copied side by side once and read once for all its query heads.
+  attention::AttentionPartial attend(int layer, const AttentionInput& input, const LayerView& view,
+                                     const attention::AttentionOptions& options) override {
+    const WorkList work = select(layer, input, view, options);
+    const int64_t kv_heads = std::ssize(input.heads);
+    const size_t group = work.heads.size() / input.heads.size();
+    std::vector<attention::HeadKeys> heads(input.heads.begin(), input.heads.end());
+    std::vector<std::optional<PackedRows>> packed(heads.size());
+    ThreadPool& pool = options.pool != nullptr ? *options.pool : ThreadPool::shared();
+    pool.parallel_for(0, kv_heads, 1, [&](int64_t begin, int64_t end, int) {
+      for (auto head = static_cast<size_t>(begin); head < static_cast<size_t>(end); ++head) {
+        const HeadWork& chosen = work.heads[head * group];
+        if (chosen.dense) continue;
+        packed[head].emplace(heads[head], input.queries.shape()[2], chosen.columns);
+        heads[head] = packed[head]->keys();
+      }
+    });
+    AttentionInput reduced = input;
+    reduced.heads = heads;
+    return attention::attend_dense(reduced, options);
+  }
+
   int64_t bytes() const override {
     int64_t total = 0;
     for (const auto& heads : bounds_) {
@@ -113,8 +137,8 @@ class Quest final : public Loader {
     return heads[static_cast<size_t>(head)];
   }
 
-  // The queries of the KV head's group, one after the other: [query_rows * group][head_dim].
-  static std::vector<float> queries_of(const AttentionInput& input, int64_t head) {
+  // The queries of the KV head's group, query_rows * group of them.
+  static SplitQueries queries_of(const AttentionInput& input, int64_t head) {
     const Shape& shape = input.queries.shape();
     const int64_t width = shape[1] / std::ssize(input.heads) * shape[2];  // floats of a group
     std::vector<float> queries;
@@ -123,10 +147,10 @@ class Quest final : public Loader {
       const float* from = input.queries.data<float>() + row * shape[1] * shape[2] + head * width;
       queries.insert(queries.end(), from, from + width);
     }
-    return queries;
+    return {queries.data(), std::ssize(queries) / shape[2], shape[2]};
   }
 
-  static std::vector<float> score(const HeadBounds& bounds, int64_t pages, const std::vector<float>& queries,
+  static std::vector<float> score(const HeadBounds& bounds, int64_t pages, const SplitQueries& queries,
                                   ThreadPool* pool) {
     std::vector<float> scores(static_cast<size_t>(pages));
     const auto score_some = [&](int64_t begin, int64_t end, int) {

@@ -59,15 +59,24 @@ TEST(Kernels, ExponentialsAgreeWithFp64ForEveryCount) {
 TEST(Kernels, UpperBoundAgreesWithFp64) {
   Random random(3);
   for (const int64_t head_dim : {32, 64, 96, 256}) {
-    const std::vector<float> query = normal(random, head_dim);
-    std::vector<float> low = normal(random, head_dim);
-    std::vector<float> high = normal(random, head_dim);
-    double expected = 0;
-    for (size_t c = 0; c < query.size(); ++c) {
-      if (low[c] > high[c]) std::swap(low[c], high[c]);
-      expected += std::max(static_cast<double>(query[c]) * low[c], static_cast<double>(query[c]) * high[c]);
+    for (const int64_t count : {1, 2, 3, 8}) {
+      const std::vector<float> queries = normal(random, count * head_dim);
+      std::vector<float> low = normal(random, head_dim);
+      std::vector<float> high = normal(random, head_dim);
+      for (size_t c = 0; c < low.size(); ++c) {
+        if (low[c] > high[c]) std::swap(low[c], high[c]);
+      }
+      double best = -1e300;
+      for (int64_t i = 0; i < count; ++i) {
+        double bound = 0;
+        for (size_t c = 0; c < low.size(); ++c) {
+          const double q = queries[static_cast<size_t>(i * head_dim) + c];
+          bound += std::max(q * low[c], q * high[c]);
+        }
+        best = std::max(best, bound);
+      }
+      EXPECT_NEAR(upper_bound({queries.data(), count, head_dim}, low.data(), high.data()), best, 1e-4);
     }
-    EXPECT_NEAR(upper_bound(query.data(), low.data(), high.data(), head_dim), expected, 1e-4);
   }
 }
 

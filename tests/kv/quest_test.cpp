@@ -1,4 +1,5 @@
 #include "kv/kv_support.h"
+#include "kv/packed_rows.h"
 #include "kv/page_bounds.h"
 
 namespace tessera::kv {
@@ -58,14 +59,14 @@ TEST(PageBounds, AreNeverBelowAProduct) {
         for (int64_t i = 0; i < 3; ++i) {
           const float* query = queries.data<float>() + i * kHeadDim;
           const double product = best_product(plain, index, page, query);
-          const float bound = bounds.bound(index, {query, kHeadDim});
+          const float bound = bounds.bound(index, {query, 1, kHeadDim});
           ASSERT_GE(bound, product - 1e-5);
           if (page == 1) {
             ASSERT_NEAR(bound, product, 1e-5) << "a page of one row is bounded exactly";
           }
           best = std::max<double>(best, bound);
         }
-        EXPECT_EQ(bounds.bound(index, {queries.data<float>(), 3 * kHeadDim}), best);
+        EXPECT_EQ(bounds.bound(index, {queries.data<float>(), 3, kHeadDim}), best);
       }
     }
   }
@@ -119,7 +120,7 @@ TEST(PageBounds, FollowEveryChangeOfTheCache) {
       kept[i].update(*view.tables[0], kHeadDim, 16);
       ASSERT_EQ(kept[i].bytes(), fresh.bytes());
       for (int64_t page = 0; page < (view.heads[0].rows + 15) / 16; ++page) {
-        const std::span<const float> queries(query.data<float>(), kHeadDim);
+        const SplitQueries queries(query.data<float>(), 1, kHeadDim);
         ASSERT_EQ(kept[i].bound(page, queries), fresh.bound(page, queries)) << "step " << step << ", page " << page;
       }
     }
@@ -253,6 +254,54 @@ TEST(Quest, ReadsACacheWithGaps) {
   const std::vector<double> expected = reference_attention(input.queries, cache.view(0), 697);
   for (int64_t i = 0; i < found.out.elements(); ++i) {
     ASSERT_NEAR(found.out.data<float>()[i], expected[static_cast<size_t>(i)], 2e-5);
+  }
+}
+
+// The loader's own way to read equals the work list it names.
+TEST(Quest, AttendsToWhatItSelects) {
+  for (const int64_t count : {1, 5, 70}) {
+    for (const int dense_layers : {0, 1}) {
+      const Prompt prompt = prompt_of(12, 500, 8, 2);
+      KeyValueCache cache = cache_for(prompt);
+      append_prompt(cache, prompt, 500);
+      const LayerView view = cache.view(0);
+      AttentionInput input = last_queries(prompt, view, count);
+      input.scale = 0.3F;
+      const auto quest = make_quest({.budget = 96, .page = 8, .dense_layers = dense_layers});
+      const attention::AttentionPartial expected = attention::attend(input, quest->select(0, input, view));
+      const attention::AttentionPartial found = quest->attend(0, input, view);
+      for (int64_t i = 0; i < found.out.elements(); ++i) {
+        ASSERT_NEAR(found.out.data<float>()[i], expected.out.data<float>()[i], 2e-5) << count;
+      }
+      for (int64_t i = 0; i < found.lse.elements(); ++i) {
+        ASSERT_NEAR(found.lse.data<float>()[i], expected.lse.data<float>()[i], 2e-5) << count;
+      }
+    }
+  }
+}
+
+TEST(PackedRows, AreTheChosenRowsInEveryFormat) {
+  Random random(13);
+  for (const TileFormat format : {TileFormat::f32, TileFormat::bf16, TileFormat::f16}) {
+    for (const bool quantised : {false, true}) {
+      KeyValueCache cache({.layers = 1, .kv_heads = 1, .head_dim = 64, .format = format}, std::make_shared<PagePool>());
+      cache.append(0, exact_rows(random, 300, 1, 64), exact_rows(random, 300, 1, 64), 17);
+      if (quantised) cache.encode_pages(0, 0, 0, 2, TileFormat::kivi4);
+      const LayerView view = cache.view(0);
+      const std::vector<Row> all = rows_of(view.heads[0], 64);
+      for (int round = 0; round < 20; ++round) {
+        std::vector<int32_t> rows;
+        std::vector<Row> expected;
+        const int64_t run = 1 + random.below(40);
+        for (int32_t row = 0; row < 300; ++row) {
+          if (row / run % 2 == round % 2 || random.below(20) == 0) rows.push_back(row);
+        }
+        for (const int32_t row : rows) expected.push_back(all[static_cast<size_t>(row)]);
+        const PackedRows packed(view.heads[0], 64, rows);
+        ASSERT_EQ(rows_of(packed.keys(), 64), expected);
+        EXPECT_EQ(packed.keys().tiles[0].format, quantised ? TileFormat::f32 : format);
+      }
+    }
   }
 }
 

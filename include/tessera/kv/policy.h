@@ -80,7 +80,9 @@ class Loader {
   virtual attention::WorkList select(int layer, const attention::AttentionInput& input, const LayerView& view,
                                      const attention::AttentionOptions& options = {}) = 0;
 
-  // The attention of one decode step: of what `select` names, unless a loader has rows elsewhere to merge in.
+  // The attention of one decode step: equal to attention::attend() over what `select` names up to rounding, unless the
+  // loader has rows elsewhere to merge in. Prefer it to the two calls: a loader may know a faster way to read its
+  // choice.
   virtual attention::AttentionPartial attend(int layer, const attention::AttentionInput& input, const LayerView& view,
                                              const attention::AttentionOptions& options = {});
 
