@@ -71,11 +71,12 @@ void check_config(const ModelConfig& config, std::string_view file) {
   constexpr int64_t kManyLayers = 1 << 14;
   constexpr int64_t kManyHeads = 1 << 14;
   constexpr int64_t kWide = 1 << 22;
+  constexpr int64_t kWideHead = 1 << 16;
   check_range(file, "a number of layers", config.layers, kManyLayers);
   check_range(file, "a hidden width", config.width, kWide);
   check_range(file, "a number of query heads", config.query_heads, kManyHeads);
   check_range(file, "a number of key-value heads", config.kv_heads, config.query_heads);
-  check_range(file, "a head dimension", config.head_dim, kWide);
+  check_range(file, "a head dimension", config.head_dim, kWideHead);
   check_range(file, "a feed-forward width", config.feed_forward, kWide);
   check_range(file, "a vocabulary", config.vocabulary, int64_t{1} << 30);
   check_range(file, "a context length", config.context_length, int64_t{1} << 40);

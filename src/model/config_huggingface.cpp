@@ -27,10 +27,19 @@ const ArchitectureTraits& read_architecture(const JsonFields& fields) {
   return find_huggingface_architecture(list->front().get<std::string>(), fields.name());
 }
 
+// Qwen2 states a window in every file and uses it only with use_sliding_window, in the layers from max_window_layers
+// on; for others its presence is its use.
+bool uses_sliding_window(const JsonFields& fields, const ArchitectureTraits& traits) {
+  if (fields.find("sliding_window") == nullptr) return false;
+  if (traits.architecture != Architecture::qwen2) return true;
+  constexpr int64_t kDefaultMaxWindowLayers = 28;  // of transformers
+  return fields.find_bool("use_sliding_window").value_or(false) &&
+         fields.find_integer("max_window_layers").value_or(kDefaultMaxWindowLayers) <
+             fields.require_integer("num_hidden_layers");
+}
+
 void refuse_sliding_windows(const JsonFields& fields, const ArchitectureTraits& traits) {
-  // Qwen2 states a window that is in use only with use_sliding_window; for others its presence is its use.
-  const bool used = fields.find_bool("use_sliding_window").value_or(traits.architecture != Architecture::qwen2);
-  if (used && fields.find("sliding_window") != nullptr) {
+  if (uses_sliding_window(fields, traits)) {
     fail_unsupported(fields, "sliding_window", "attention in sliding windows is not supported");
   }
   const nlohmann::json* types = fields.find("layer_types");

@@ -111,9 +111,11 @@ TEST(HuggingFaceConfig, WhatIsNotSupportedIsNamed) {
   expect_contains(unsupported({{"architectures", {"MambaForCausalLM"}}}), "MambaForCausalLM");
   expect_contains(unsupported({{"architectures", {"MambaForCausalLM"}}}), "LlamaForCausalLM, Qwen2ForCausalLM");
   expect_contains(unsupported({{"sliding_window", 4096}}), "sliding_window");
-  expect_contains(
-      unsupported({{"architectures", {"Qwen2ForCausalLM"}}, {"sliding_window", 64}, {"use_sliding_window", true}}),
-      "sliding_window");
+  const json qwen2 = {{"architectures", {"Qwen2ForCausalLM"}}, {"sliding_window", 64}, {"use_sliding_window", true}};
+  EXPECT_NO_THROW(parse(qwen2));  // from layer 28 on, and there are two
+  json windowed = qwen2;
+  windowed["max_window_layers"] = 1;
+  expect_contains(unsupported(windowed), "sliding_window");
   expect_contains(unsupported({{"layer_types", {"full_attention", "sliding_attention"}}}), "layer_types");
   expect_contains(unsupported({{"num_local_experts", 8}}), "num_local_experts");
   expect_contains(unsupported({{"quantization_config", {{"bits", 4}}}}), "quantization_config");
