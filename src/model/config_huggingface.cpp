@@ -2,8 +2,8 @@
 
 #include "model/architectures.h"
 #include "model/json_fields.h"
+#include "model/optional_file.h"
 #include "model/quote.h"
-#include "tessera/base/file.h"
 #include "tessera/model/config.h"
 
 namespace tessera::model {
@@ -151,8 +151,7 @@ ModelConfig config_from_json(std::string_view config_text, std::string_view gene
 }
 
 ModelConfig config_from_huggingface(const std::filesystem::path& directory) {
-  const std::filesystem::path generation = directory / "generation_config.json";
-  const std::string generation_text = std::filesystem::exists(generation) ? read_file(generation) : std::string();
+  const std::string generation_text = read_file_or_empty(directory / "generation_config.json");
   const std::filesystem::path path = directory / "config.json";
   ModelConfig config = config_from_json(read_file(path), generation_text, path.string());
   if (config.name.empty()) config.name = std::filesystem::absolute(directory).lexically_normal().filename().string();

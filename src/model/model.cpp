@@ -1,9 +1,9 @@
 #include "tessera/model/model.h"
 
 #include "model/json_fields.h"
+#include "model/optional_file.h"
 #include "model/tokenizer_factory.h"
 #include "model/transformer.h"
-#include "tessera/base/file.h"
 
 namespace tessera::model {
 namespace {
@@ -11,9 +11,9 @@ namespace {
 // The Jinja text: a file of its own, or a string in tokenizer_config.json, or there the one named "default" of a list.
 std::string read_chat_template(const std::filesystem::path& directory) {
   const std::filesystem::path own_file = directory / "chat_template.jinja";
-  if (std::filesystem::exists(own_file)) return read_file(own_file);
+  if (file_exists(own_file)) return read_file(own_file);
   const std::filesystem::path path = directory / "tokenizer_config.json";
-  if (!std::filesystem::exists(path)) return {};
+  if (!file_exists(path)) return {};
   const std::string name = path.string();
   const nlohmann::json json = parse_strict_json(read_file(path), name);
   const JsonFields fields(json, name);
@@ -45,10 +45,11 @@ Model::~Model() = default;
 
 std::shared_ptr<const Model> Model::load(const std::filesystem::path& path) {
   std::unique_ptr<State> state;
-  if (std::filesystem::is_directory(path)) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
     state = std::make_unique<State>(State{Transformer::from_huggingface(path), tokenizer_from_huggingface(path),
                                           ChatTemplate::recognise(read_chat_template(path))});
-  } else if (!std::filesystem::exists(path)) {
+  } else if (!file_exists(path)) {
     throw Error(ErrorCode::not_found, "{}: expected a Hugging Face model directory or a .gguf file, found nothing",
                 path.string());
   } else if (path.extension() == ".gguf") {

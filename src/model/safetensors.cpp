@@ -7,8 +7,8 @@
 #include <optional>
 
 #include "model/json_fields.h"
+#include "model/optional_file.h"
 #include "model/quote.h"
-#include "tessera/base/file.h"
 #include "tessera/base/mapped_file.h"
 
 namespace tessera::model {
@@ -203,12 +203,12 @@ SafetensorsCheckpoint SafetensorsCheckpoint::open(const std::filesystem::path& d
   checkpoint.name_ = directory.string();
   const std::filesystem::path single = directory / "model.safetensors";
   const std::filesystem::path index = directory / "model.safetensors.index.json";
-  if (std::filesystem::exists(single)) {
+  if (file_exists(single)) {
     checkpoint.shards_.push_back(SafetensorsFile::open(single));
     for (const auto& [tensor, info] : checkpoint.shards_[0].tensors()) checkpoint.shard_of_.emplace(tensor, 0);
     return checkpoint;
   }
-  if (!std::filesystem::exists(index)) {
+  if (!file_exists(index)) {
     throw Error(ErrorCode::not_found, "{}: expected model.safetensors or model.safetensors.index.json, found neither",
                 directory.string());
   }

@@ -7,7 +7,6 @@
 
 #include "model/digest.h"
 #include "model/quote.h"
-#include "tessera/base/log.h"
 #include "tessera/tensor/ops.h"
 
 namespace tessera::model {
@@ -136,15 +135,7 @@ class WeightLoader {
     return tensor;
   }
 
-  Tensor matrix(const std::string& name, int64_t rows, int64_t columns) {
-    Tensor tensor = stored(name, {rows, columns});
-    const size_t element_alignment = tensor.dtype() == DType::f32 ? 4 : 2;
-    if (reinterpret_cast<uintptr_t>(tensor.raw()) % element_alignment != 0) {
-      log().warn("{}: tensor {} is not aligned to its element; it is copied into memory", source_.file, quote(name));
-      return tensor.clone();
-    }
-    return tensor;
-  }
+  Tensor matrix(const std::string& name, int64_t rows, int64_t columns) { return stored(name, {rows, columns}); }
 
   // A norm or a bias, as f32 in memory of its own.
   Tensor vector(const std::string& name, int64_t size) {

@@ -35,7 +35,7 @@ struct RopeConfig {
   double low_frequency_factor = 1;        // llama3
   double high_frequency_factor = 4;       // llama3
   int64_t original_context = 8192;        // llama3, tokens
-  std::vector<float> frequency_divisors;  // [head_dim / 2], from a GGUF `rope_freqs` tensor; empty otherwise
+  std::vector<float> frequency_divisors = {};  // [head_dim / 2], from a GGUF `rope_freqs` tensor; empty otherwise
 };
 
 struct ModelConfig {
