@@ -27,11 +27,11 @@ class TriShape : public Selector {
     return options_.last == 0 ? shape + ")" : fmt::format("{}, last={})", shape, options_.last);
   }
 
-  WorkList select(const AttentionInput& input, const SelectContext&) const override {
+  WorkList select(const AttentionInput& input, const SelectContext& context) const override {
     WorkList work = start_work_list(input);
     const size_t group = work.heads.size() / input.heads.size();
     for (size_t kv_head = 0; kv_head < input.heads.size(); ++kv_head) {
-      const HeadWork head = select_head(HeadGeometry(input, input.heads[kv_head]));
+      const HeadWork head = select_head(HeadGeometry(input, input.heads[kv_head]), context.rows_after);
       std::fill_n(work.heads.begin() + static_cast<int64_t>(kv_head * group), group, head);
     }
     return work;
@@ -39,7 +39,7 @@ class TriShape : public Selector {
 
  private:
   // Whole tiles of sinks as tiles, the rest of them as columns; every tile that holds a row of the window.
-  HeadWork select_head(const HeadGeometry& geometry) const {
+  HeadWork select_head(const HeadGeometry& geometry, int64_t rows_after) const {
     HeadWork head;
     TileWriter writer(head);
     const int64_t sinks = std::min(options_.sinks, geometry.key_rows);
@@ -47,7 +47,7 @@ class TriShape : public Selector {
     for (int64_t tile = 0; tile < geometry.query_tiles(); ++tile) {
       const int64_t last_tile = geometry.visible_tiles(tile) - 1;
       const int64_t end = std::min((tile + 1) * kTileRows, geometry.query_rows());
-      const bool dense = end > geometry.query_rows() - options_.last;
+      const bool dense = end > geometry.query_rows() + rows_after - options_.last;
       writer.add(0, dense ? last_tile : std::min(sink_tiles - 1, last_tile));
       writer.add(std::max<int64_t>(0, geometry.first_own(tile) - options_.window + 1) / kTileRows, last_tile);
       writer.end_query_tile();

@@ -37,6 +37,11 @@ int run(int argc, char** argv) {
   add_generate(app);
   add_perplexity(app);
   add_models(app);
+  const auto is_named = [&](const CLI::App* command) { return argc > 1 && command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_named).empty()) {
+    std::fprintf(stderr, "tessera: unknown command '%s'; see 'tessera --help'\n", argv[1]);
+    return kBadInput;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& request) {  // --help, --version

@@ -53,7 +53,7 @@ void make_vertical_slash(MethodArguments& arguments, Method& method) {
 
 void make_block_sparse(MethodArguments& arguments, Method& method) {
   attention::BlockSparseOptions options;
-  options.top_k = arguments.integer("top", options.top_k, {1, kMost});
+  options.top_k = arguments.integer("top_k", options.top_k, {1, kMost});
   method.prefill = attention::make_block_sparse(options);
 }
 
@@ -107,7 +107,7 @@ constexpr StageEntry kStages[] = {
      "(vertical=1000, slash=6096, recall=0, probe=64, sinks=30, local=100, config=FILE)  prefill: columns and diagonals "
      "found online; recall > 0 replaces the fixed budget; MInference, arXiv 2407.02490",
      make_vertical_slash},
-    {"block-sparse", "(top=100)  prefill: key tiles by pooled scores; MInference, arXiv 2407.02490", make_block_sparse},
+    {"block-sparse", "(top_k=100)  prefill: key tiles by pooled scores; MInference, arXiv 2407.02490", make_block_sparse},
     {"auto", "(recall=0.95, crossover=0)  prefill: dense when short, else vertical-slash by recall target; docs/attention.md",
      make_auto},
     {"streaming-llm", "(sinks=128, window=3968)  cache: keeps first and last rows; arXiv 2309.17453", make_streaming_llm},

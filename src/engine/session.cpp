@@ -62,11 +62,13 @@ void Session::check_room(int64_t more) const {
 
 void Session::feed(std::span<const int32_t> tokens, SessionAttention& attention) {
   const auto count = static_cast<int64_t>(tokens.size());
-  const int64_t first = static_cast<int64_t>(tokens_.size());
+  const auto first = static_cast<int64_t>(tokens_.size());
+  // Whole tiles, so that every row meets the same tiles in any chunk.
+  const int64_t chunk = (options_.prefill_chunk + attention::kTileRows - 1) / attention::kTileRows * attention::kTileRows;
   for (int64_t done = 0; done < count;) {
-    const int64_t now = std::min(options_.prefill_chunk, count - done);
+    const int64_t now = std::min(chunk, count - done);
     const bool last = done + now == count;
-    attention.begin_chunk(last);
+    attention.begin_chunk(count - done - now);
     const model::ForwardOptions forward{.logits = last ? model::Logits::last : model::Logits::none, .pool = options_.pool};
     const auto part = tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(now));
     logits_ = model_->forward(part, first + done, attention, forward);
@@ -121,7 +123,7 @@ std::vector<double> Session::token_losses(std::span<const int32_t> tokens) {
   const auto first = static_cast<int64_t>(tokens_.size());
   for (int64_t done = 0; done < count; done += kLogitRows) {
     const int64_t now = std::min(kLogitRows, count - done);
-    attention.begin_chunk(done + now == count);
+    attention.begin_chunk(count - done - now);
     const auto part = tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(now));
     const Tensor logits = model_->forward(part, first + done, attention, {.logits = model::Logits::all, .pool = options_.pool});
     for (int64_t row = 0; row < now && done + row + 1 < count; ++row) {

@@ -28,7 +28,7 @@ Tensor last_rows(const Tensor& a, const Tensor& b, int64_t count) {
 SessionAttention::SessionAttention(const Setup& setup)
     : setup_(setup), last_queries_(static_cast<size_t>(setup.cache.layout().layers)) {}
 
-void SessionAttention::begin_chunk(bool last) { last_chunk_ = last; }
+void SessionAttention::begin_chunk(int64_t rows_after) { rows_after_ = rows_after; }
 
 void SessionAttention::observe(const Call& call) {
   const int64_t window = setup_.method.cache->observation_window();
@@ -53,7 +53,8 @@ attention::AttentionPartial SessionAttention::compute(const Call& call, const kv
   }
   const Stopwatch selecting;
   const attention::WorkList work = select
-                                       ? setup_.method.prefill->select(input, {.layer = call.layer, .pool = setup_.pool})
+                                       ? setup_.method.prefill->select(
+                                             input, {.layer = call.layer, .rows_after = rows_after_, .pool = setup_.pool})
                                        : setup_.loader->select(call.layer, input, view);
   select_ms_ += selecting.elapsed().wall_ms;
   const Stopwatch attending;
@@ -82,7 +83,7 @@ void SessionAttention::attend(const Call& call, Tensor& out) {
     return;
   }
   observe(call);
-  if (!last_chunk_) return;
+  if (rows_after_ > 0) return;
   kv::PrefillEnd end{.layer = call.layer, .pool = setup_.pool};
   if (Tensor& kept = last_queries_[static_cast<size_t>(call.layer)]; kept.defined()) {
     end.last_queries = kept;

@@ -25,8 +25,8 @@ class SessionAttention : public model::LayerAttention {
   };
   explicit SessionAttention(const Setup& setup);
 
-  // Announces the next chunk of the prompt; the policy runs in the last one.
-  void begin_chunk(bool last);
+  // Announces the next chunk of the prompt, `rows_after` more rows following it; the policy runs in the last one.
+  void begin_chunk(int64_t rows_after);
 
   void attend(const Call& call, Tensor& out) override;
 
@@ -39,7 +39,7 @@ class SessionAttention : public model::LayerAttention {
                                       const attention::AttentionInput& input);
 
   Setup setup_;
-  bool last_chunk_ = false;
+  int64_t rows_after_ = 0;  // of this prompt, in later chunks
   std::vector<Tensor> last_queries_;  // [layers] of [w, query_heads, head_dim], the policy's observation window
 
   double computed_area_ = 0;  // pairs computed, over chunks and layers, per head

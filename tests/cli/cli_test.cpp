@@ -84,7 +84,7 @@ TEST_F(CliTest, BadInput) {
   expect_refusal("models fetch unknown", "no model is named 'unknown'");
   expect_refusal("bench " + model_ + " --tasks nothing --out " + (folder_ / "out").string(), "nothing");
   expect_refusal("bench " + model_ + " --tasks kv --methods 'kivi(' --out " + (folder_ / "out").string(), "method");
-  expect_refusal("bench " + model_ + " --tasks kv --length 512 --out /dev/null/out", "/dev/null/out");
+  expect_refusal("bench " + model_ + " --tasks kv --length 3000 --turns 1 --examples 1 --out /dev/null/out", "/dev/null/out");
 }
 
 TEST_F(CliTest, ADamagedModelIsRefused) {

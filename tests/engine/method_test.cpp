@@ -70,7 +70,7 @@ TEST(Method, MistakesAreNamed) {
   message_of("snapkv(pool=4)");
   message_of("kivi(bits=3)");
   message_of("quest(page=5)");
-  message_of("vertical-slash(config=no-such-file)");
+  EXPECT_THROW(Method::parse("vertical-slash(config=no-such-file)"), Error);
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ TEST_F(SessionTest, FullBudgetsEqualDense) {
   dense.step(7);
   for (const char* method :
        {"a-shape(sinks=0, window=400)", "tri-shape(sinks=400, window=1)", "vertical-slash(vertical=400, slash=400)",
-        "vertical-slash(recall=1)", "block-sparse(top=99)", "auto(crossover=100000)", "snapkv(capacity=400)",
+        "vertical-slash(recall=1)", "block-sparse(top_k=99)", "auto(crossover=100000)", "snapkv(capacity=400)",
         "streaming-llm(sinks=0, window=400)", "quest(budget=400, dense_layers=0)"}) {
     Session other = session(method);
     other.prefill(prompt);
@@ -92,7 +92,7 @@ TEST_F(SessionTest, LessBudgetCostsSomethingAndIsReported) {
   const std::vector<int32_t> prompt = tokens(1500);
   Session dense = session("dense");
   EXPECT_EQ(dense.prefill(prompt).density, 1);
-  for (const char* method : {"a-shape(sinks=64, window=128)", "block-sparse(top=3)"}) {
+  for (const char* method : {"a-shape(sinks=64, window=128)", "block-sparse(top_k=3)"}) {
     Session sparse = session(method, {.measure_skipped_mass = true});
     const PrefillStats stats = sparse.prefill(prompt);
     EXPECT_LT(stats.density, 0.6) << method;

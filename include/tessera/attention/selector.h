@@ -14,6 +14,7 @@ namespace tessera::attention {
 
 struct SelectContext {
   int layer = 0;               // for selectors with a budget per layer and head
+  int64_t rows_after = 0;      // query rows of the same prompt that follow in later chunks
   ThreadPool* pool = nullptr;  // null: ThreadPool::shared()
 };
 

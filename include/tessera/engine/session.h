@@ -31,8 +31,8 @@ class SessionAttention;
 enum class SessionStage : uint8_t;
 
 struct SessionOptions {
-  // Prompt tokens computed at once; bounds the work space. Dense, a-shape and tri-shape give equal results for any value;
-  // a selector that probes the last queries probes those of each chunk.
+  // Prompt tokens computed at once, >= 1, rounded up to whole tiles of 64; bounds the work space. Dense, a-shape and
+  // tri-shape give equal results for any value; a selector that probes queries probes those of each chunk.
   int64_t prefill_chunk = 32768;
   attention::TileFormat cache_format = attention::TileFormat::f32;
   bool allow_beyond_context = false;  // run past the model's trained context instead of Error(limit_exceeded)
