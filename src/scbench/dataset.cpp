@@ -24,12 +24,13 @@ struct DataFile {
   std::string_view head;  // our wording; the rows of the other tasks carry their own instructions
 };
 
-constexpr std::array<DataFile, 5> kFiles = {{
+constexpr std::array<DataFile, 6> kFiles = {{
     {"kv", "scbench_kv.jsonl", "Find the value of the given key in the JSON object below.\n\n"},
     {"prefix-suffix", "scbench_prefix_suffix.jsonl", ""},
     {"vt", "scbench_vt.jsonl", ""},
     {"mf", "scbench_mf.jsonl", ""},
     {"many-shot", "scbench_many_shot.jsonl", ""},
+    {"choice", "scbench_choice_eng.jsonl", "Read the book below. Each question after it has one right option.\n\n"},
 }};
 
 std::string readable_files() {
@@ -78,11 +79,32 @@ std::string math_question(const std::string& input) {
   return fmt::format("What is the {}?\n\n{}", input.substr(begin + 4, end - begin - 4), input);
 }
 
+// The question with its options as lines A to D; accepted are the right option's text and its letter.
+Turn choice_turn(const Row& row, const json& object, const std::string& question) {
+  constexpr std::string_view letters = "ABCD";
+  const json& options = object.contains("options") ? object.at("options") : json();
+  if (!options.is_array() || options.size() != letters.size()) row.fail("four 'options'");
+  const json& answers = object.at("answer");
+  const std::string answer = text_of(row, answers.is_array() && !answers.empty() ? answers.at(0) : answers, "'answer'");
+  Turn turn{fmt::format("\n\n{}\n", question), "", {}};
+  for (size_t i = 0; i < letters.size(); ++i) {
+    const std::string option = text_of(row, options.at(i), "'options'");
+    const std::string letter(1, letters[i]);
+    turn.input += fmt::format("{}. {}\n", letter, option);
+    if (answer == option || answer == letter) turn.accepted = {option, letter};
+  }
+  if (turn.accepted.empty()) row.fail("an 'answer' that is one of the 'options'");
+  turn.input += "\nThe letter of the right option is";
+  turn.answer = fmt::format(" {}", turn.accepted[1]);
+  return turn;
+}
+
 Turn turn_of(const Row& row, const json& object, std::string_view task) {
   if (!object.is_object() || !object.contains("input") || !object.contains("answer")) {
     row.fail("'input' and 'answer' in every element of 'multi_turns'");
   }
   const std::string input = text_of(row, object.at("input"), "'input'");
+  if (task == "choice") return choice_turn(row, object, input);
   const json& answer = object.at("answer");
   Turn turn{fmt::format("\n\n{}", task == "mf" ? math_question(input) : input), "", {}};
   if (answer.is_array()) {

@@ -1,9 +1,10 @@
 // Rows of SCBench's own data set, mapped onto the tasks' prompts and scorers.
 //
-// DIR/scbench_kv.jsonl, scbench_prefix_suffix.jsonl, scbench_vt.jsonl, scbench_mf.jsonl, scbench_many_shot.jsonl. One
-// JSON object per line (spec B1.03):
+// DIR/scbench_kv.jsonl, scbench_prefix_suffix.jsonl, scbench_vt.jsonl, scbench_mf.jsonl, scbench_many_shot.jsonl,
+// scbench_choice_eng.jsonl. One JSON object per line (spec B1.03):
 //   context   string; list of integers in scbench_mf (`input` is read where `context` is absent)
-//   multi_turns   list of {"input": string, "answer": string, number, or in scbench_vt a list of names}
+//   multi_turns   list of {"input": string, "answer": string, number, or in scbench_vt a list of names}; in
+//       scbench_choice_eng also "options": four strings, and the answer is an option, its letter, or [option, letter]
 // Other fields are ignored. SCBench's other files are not read.
 #pragma once
 

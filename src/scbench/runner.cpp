@@ -145,6 +145,7 @@ RunHeader Runner::header() const {
   }
   for (const Mode mode : options_.modes) about.modes.emplace_back(to_string(mode));
   about.expected_turns = count_turns();
+  about.seed = options_.seed;
   about.settings = {{"model", model_.name},
                     {"model_digest", model_.digest},
                     {"tasks", about.tasks},

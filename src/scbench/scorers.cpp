@@ -49,15 +49,16 @@ bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
 std::string_view strip(std::string_view text) {
   constexpr std::string_view white = " \t\r\n\v\f";
   const size_t begin = text.find_first_not_of(white);
-  return begin == std::string_view::npos ? std::string_view() : text.substr(begin, text.find_last_not_of(white) - begin + 1);
+  return begin == std::string_view::npos ? std::string_view()
+                                         : text.substr(begin, text.find_last_not_of(white) - begin + 1);
 }
 
 // The words of the text, punctuation taken as space.
 std::vector<std::string> choice_words(std::string_view text) {
   std::string plain(text);
   std::replace_if(
-      plain.begin(), plain.end(), [](char c) { return std::string_view("\n\"'.,?!{}").find(c) != std::string_view::npos; },
-      ' ');
+      plain.begin(), plain.end(),
+      [](char c) { return std::string_view("\n\"'.,?!{}").find(c) != std::string_view::npos; }, ' ');
   std::istringstream stream(plain);
   std::vector<std::string> words;
   for (std::string word_found; stream >> word_found;) words.push_back(word_found);
@@ -71,7 +72,8 @@ double score_substring(std::string_view output, std::string_view label) { return
 double score_share(std::string_view output, std::span<const std::string> names) {
   if (names.empty()) return 0;
   const std::string text = lower(output);
-  const auto found = std::count_if(names.begin(), names.end(), [&](const auto& name) { return contains(text, lower(name)); });
+  const auto found =
+      std::count_if(names.begin(), names.end(), [&](const auto& name) { return contains(text, lower(name)); });
   return std::round(100.0 * static_cast<double>(found) / static_cast<double>(names.size())) / 100.0;
 }
 
@@ -105,7 +107,8 @@ double score_choice(std::string_view output, std::span<const std::string> accept
   const std::string_view text = strip(output);
   if (text.empty()) return 0;
   const bool alone = text.size() == 1 || !is_letter(text[1]);
-  if (contains(letters, text.substr(0, 1)) && (alone || scoring == Scoring::compat)) return is_accepted(text.substr(0, 1));
+  if (contains(letters, text.substr(0, 1)) && (alone || scoring == Scoring::compat))
+    return is_accepted(text.substr(0, 1));
   if (is_accepted(text) == 1.0) return 1;
   const std::vector<std::string> words = choice_words(text);
   std::string plain;
@@ -114,9 +117,11 @@ double score_choice(std::string_view output, std::span<const std::string> accept
     const size_t at = plain.find(cue);
     if (at == std::string::npos) continue;
     const std::string rest = plain.substr(std::min(plain.size(), at + cue.size() + 1));
-    return std::any_of(accepted.begin(), accepted.end(), [&](const auto& item) { return rest.starts_with(item); }) ? 1 : 0;
+    return std::any_of(accepted.begin(), accepted.end(), [&](const auto& item) { return rest.starts_with(item); }) ? 1
+                                                                                                                   : 0;
   }
-  const auto letter = std::find_if(words.begin(), words.end(), [&](const auto& part) { return contains(letters, part); });
+  const auto letter =
+      std::find_if(words.begin(), words.end(), [&](const auto& part) { return contains(letters, part); });
   return letter == words.end() ? 0 : is_accepted(*letter);
 }
 

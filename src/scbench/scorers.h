@@ -22,13 +22,13 @@ double score_first_number(std::string_view output, std::string_view label);
 // Passkey (B6.04): 1 when the first run of digits is the label, digit for digit.
 double score_first_digits(std::string_view output, std::string_view label);
 
-// Many-shot (B6.07), case and outer white space ignored. Intended: 1 when the label occurs in the output. Compat: 1 when
-// any character of the label does.
+// Many-shot (B6.07), case and outer white space ignored. Intended: 1 when the label occurs in the output. Compat: 1
+// when any character of the label does.
 double score_containment(std::string_view output, std::string_view label, Scoring scoring);
 
-// Multiple choice (B6.08): `accepted` = {option text, letter}. Reads an answer that begins with a letter A to D, is one of
-// the accepted, names one after a cue such as "answer is:", or holds a lone letter. Compat also reads the first letter of
-// any word ("Because" is option B); intended wants the letter to stand alone.
+// Multiple choice (B6.08): `accepted` = {option text, letter}. Reads an answer that begins with a letter A to D, is one
+// of the accepted, names one after a cue such as "answer is:", or holds a lone letter. Compat also reads the first
+// letter of any word ("Because" is option B); intended wants the letter to stand alone.
 double score_choice(std::string_view output, std::span<const std::string> accepted, Scoring scoring);
 
 }  // namespace tessera::scbench

@@ -23,7 +23,7 @@ class Clusters {
   std::map<std::pair<std::string, int64_t>, int64_t> numbers_;
 };
 
-Interval mean_score(const Lines& lines) {
+Interval mean_score(const Lines& lines, const BootstrapOptions& bootstrap) {
   Clusters clusters;
   std::vector<double> scores;
   std::vector<int64_t> groups;
@@ -31,19 +31,19 @@ Interval mean_score(const Lines& lines) {
     scores.push_back(line->score);
     groups.push_back(clusters.of(*line));
   }
-  return bootstrap_mean(scores, {}, groups);
+  return bootstrap_mean(scores, bootstrap, groups);
 }
 
-std::vector<Interval> scores_by_turn(const Lines& lines) {
+std::vector<Interval> scores_by_turn(const Lines& lines, const BootstrapOptions& bootstrap) {
   std::map<int64_t, Lines> turns;
   for (const RunLine* line : lines) turns[line->turn].push_back(line);
   std::vector<Interval> scores;
-  for (const auto& [turn, of_turn] : turns) scores.push_back(mean_score(of_turn));
+  for (const auto& [turn, of_turn] : turns) scores.push_back(mean_score(of_turn, bootstrap));
   return scores;
 }
 
 // Of `lines` minus `base`, over the turns that both have; none when there are none.
-std::optional<Interval> paired_difference(const Lines& lines, const Lines& base) {
+std::optional<Interval> paired_difference(const Lines& lines, const Lines& base, const BootstrapOptions& bootstrap) {
   std::map<std::tuple<std::string, int64_t, int64_t>, double> scores;
   for (const RunLine* line : base) scores[{line->task, line->example, line->turn}] = line->score;
   Clusters clusters;
@@ -58,7 +58,7 @@ std::optional<Interval> paired_difference(const Lines& lines, const Lines& base)
     groups.push_back(clusters.of(*line));
   }
   if (ours.empty()) return std::nullopt;
-  return bootstrap_paired_difference(ours, theirs, {}, groups);
+  return bootstrap_paired_difference(ours, theirs, bootstrap, groups);
 }
 
 template <typename Value>
@@ -85,7 +85,7 @@ void fill_costs(Cell& cell, const Lines& lines) {
   cell.density = first.empty() ? 1 : median_of(first, [](const RunLine& line) { return line.density; });
 }
 
-Cell make_cell(const std::string& task, const Lines& lines, const Lines& base) {
+Cell make_cell(const std::string& task, const Lines& lines, const Lines& base, const BootstrapOptions& bootstrap) {
   Cell cell;
   cell.task = task;
   cell.method = lines.front()->method;
@@ -94,9 +94,9 @@ Cell make_cell(const std::string& task, const Lines& lines, const Lines& base) {
   for (const RunLine* line : lines) clusters.of(*line);
   cell.examples = clusters.count();
   cell.scored_turns = static_cast<int64_t>(lines.size());
-  cell.score = mean_score(lines);
-  cell.turn_scores = scores_by_turn(lines);
-  if (!base.empty() && base.front()->method != cell.method) cell.difference = paired_difference(lines, base);
+  cell.score = mean_score(lines, bootstrap);
+  cell.turn_scores = scores_by_turn(lines, bootstrap);
+  if (!base.empty() && base.front()->method != cell.method) cell.difference = paired_difference(lines, base, bootstrap);
   fill_costs(cell, lines);
   return cell;
 }
@@ -140,6 +140,7 @@ Summary summarise(const RunHeader& header, const std::vector<RunLine>& lines) {
     groups[{line.task, line.mode, line.method}].push_back(&line);
     groups[{kAllTasks, line.mode, line.method}].push_back(&line);
   }
+  const BootstrapOptions bootstrap{.seed = header.seed};
   Summary summary{header, static_cast<int64_t>(lines.size()), {}};
   std::vector<std::string> tasks = header.tasks;
   if (tasks.size() > 1) tasks.emplace_back(kAllTasks);
@@ -148,7 +149,7 @@ Summary summarise(const RunHeader& header, const std::vector<RunLine>& lines) {
       const Lines base = groups[{task, mode, header.methods.front()}];
       for (const std::string& method : header.methods) {
         const Lines& of_cell = groups[{task, mode, method}];
-        if (!of_cell.empty()) summary.cells.push_back(make_cell(task, of_cell, base));
+        if (!of_cell.empty()) summary.cells.push_back(make_cell(task, of_cell, base, bootstrap));
       }
     }
   }

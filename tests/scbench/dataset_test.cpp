@@ -102,6 +102,25 @@ TEST_F(DatasetTest, ManyShotInBothScorings) {
   EXPECT_EQ(dataset.task->score("(C)", turn, Scoring::compat), 1);
 }
 
+TEST_F(DatasetTest, ChoiceTakesAnOptionItsLetterOrBoth) {
+  const auto row = [](const std::string& answer) {
+    return R"({"context": "Once", "multi_turns": [{"input": "Who?", "options": ["Ada", "Bo", "Cy", "Di"], "answer": )" +
+           answer + "}]}\n";
+  };
+  write("scbench_choice_eng.jsonl", row(R"("Cy")") + row(R"("C")") + row(R"(["Cy", "C"])"));
+  const Dataset dataset = read("choice");
+  ASSERT_EQ(dataset.examples.size(), 3U);
+  for (const Example& example : dataset.examples) {
+    EXPECT_THAT(example.turns[0].accepted, ElementsAre("Cy", "C"));
+    EXPECT_EQ(example.turns[0].input, "\n\nWho?\nA. Ada\nB. Bo\nC. Cy\nD. Di\n\nThe letter of the right option is");
+    EXPECT_EQ(dataset.task->score(example.turns[0].answer, example.turns[0]), 1);
+    EXPECT_EQ(dataset.task->score("Cyclops", example.turns[0], Scoring::compat), 1);
+    EXPECT_EQ(dataset.task->score("Cyclops", example.turns[0]), 0);
+  }
+  write("scbench_choice_eng.jsonl", row(R"("Eve")"));
+  EXPECT_THAT(error_of(ErrorCode::bad_file, {"choice"}), HasSubstr("scbench_choice_eng.jsonl:1"));
+}
+
 TEST_F(DatasetTest, LongRowsAreLeftOutAndCounted) {
   write("scbench_kv.jsonl", R"({"context": "a long one", "multi_turns": [{"input": "?", "answer": "1"}]}
 {"context": "short", "multi_turns": [{"input": "?", "answer": "2"}]})");

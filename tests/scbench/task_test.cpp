@@ -222,6 +222,16 @@ TEST(PrefixSuffixStrings, OneEntryMatchesEachQuestion) {
   }
 }
 
+TEST(FindTask, ChoiceIsReadOnly) {
+  Random random(0);
+  try {
+    find_task("choice").generate({}, count_pieces, random);
+    FAIL() << "expected an Error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::unsupported);
+  }
+}
+
 TEST(FindTask, ListsTheNames) {
   EXPECT_EQ(find_task("vt").title(), "Retr.MultiHop");
   try {

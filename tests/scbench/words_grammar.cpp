@@ -82,7 +82,9 @@ struct Reader {
   static bool matches(const Tokens& line, const Tokens& pattern) {
     if (line.size() != pattern.size()) return false;
     for (size_t i = 0; i < line.size(); ++i) {
-      const bool fits = pattern[i] == "w" ? is_word(line[i]) : pattern[i] == "n" ? is_number(line[i]) : line[i] == pattern[i];
+      const bool fits = pattern[i] == "w"   ? is_word(line[i])
+                        : pattern[i] == "n" ? is_number(line[i])
+                                            : line[i] == pattern[i];
       if (!fits) return false;
     }
     return true;
@@ -90,8 +92,8 @@ struct Reader {
 };
 
 // Every line is `pattern`; the tokens at `key` of a line are unique; a question is `ask` filled with them.
-void check_lookup(Reader& reader, const Tokens& pattern, const std::vector<size_t>& key, const std::vector<size_t>& value,
-                  const Tokens& ask) {
+void check_lookup(Reader& reader, const Tokens& pattern, const std::vector<size_t>& key,
+                  const std::vector<size_t>& value, const Tokens& ask) {
   const auto at = [](const Tokens& line, const std::vector<size_t>& places) {
     Tokens result;
     for (const size_t i : places) result.push_back(line[i]);
@@ -114,7 +116,7 @@ void check_lookup(Reader& reader, const Tokens& pattern, const std::vector<size_
 }
 
 void check_vt(Reader& reader) {
-  std::map<std::string, Tokens> names_of;         // number -> names in order
+  std::map<std::string, Tokens> names_of;        // number -> names in order
   std::map<std::string, std::string> number_of;  // name -> number
   std::set<std::string> noise;
   for (const Tokens& line : reader.lines) {
@@ -205,8 +207,9 @@ void check_passkey(Reader& reader) {
 }  // namespace
 
 std::vector<std::string> words_faults(const Example& example) {
-  static const std::map<std::string, std::string> titles = {{"kv", "pairs"}, {"prefix-suffix", "lists"}, {"vt", "links"},
-                                                            {"mf", "numbers"}, {"many-shot", "shots"}, {"passkey", "keys"}};
+  static const std::map<std::string, std::string> titles = {{"kv", "pairs"},        {"prefix-suffix", "lists"},
+                                                            {"vt", "links"},        {"mf", "numbers"},
+                                                            {"many-shot", "shots"}, {"passkey", "keys"}};
   Reader reader(example, titles.at(example.task));
   if (example.task == "kv") check_lookup(reader, {"w", "w", "=", "w", "w"}, {0, 1}, {3, 4}, {"w", "w", "="});
   if (example.task == "prefix-suffix") {

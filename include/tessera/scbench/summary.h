@@ -47,6 +47,7 @@ struct RunHeader {
   std::vector<std::string> method_labels;  // as the user wrote them
   std::vector<std::string> modes;
   int64_t expected_turns = 0;  // of the complete run
+  uint64_t seed = 0;           // of the bootstrap
   nlohmann::ordered_json settings;
   nlohmann::ordered_json machine;
   std::string command;  // for people; may be empty

@@ -52,12 +52,13 @@ using TokenCounter = std::function<int64_t(std::string_view)>;
 class Task {
  public:
   virtual ~Task() = default;
-  virtual std::string name() const = 0;   // "kv", "prefix-suffix", "vt", "mf", "many-shot", "passkey"
+  virtual std::string name() const = 0;   // "kv", "prefix-suffix", "vt", "mf", "many-shot", "passkey", "choice"
   virtual std::string title() const = 0;  // "Retr.KV", ...
   // Limit on the tokens of one answer; `uuid` follows SCBench's (spec B2).
   virtual int64_t max_new_tokens(Vocabulary vocabulary) const = 0;
   // Depends on the seed of `random` only, not on what was drawn from it. Tokenises the text about ten times.
-  // Throws Error(invalid_argument) when `tokens` is too small for the turns, or the task has no so many questions.
+  // Throws Error: invalid_argument when `tokens` is too small for the turns or the task has fewer questions; unsupported
+  // for "choice", which is read from files only.
   virtual Example generate(const ExampleOptions& options, const TokenCounter& count, Random& random) const = 0;
   // In [0, 1]. Any bytes are a valid prediction.
   virtual double score(std::string_view prediction, const Turn& turn, Scoring scoring) const = 0;
@@ -68,6 +69,7 @@ class Task {
 
 // Throws Error(invalid_argument) listing the names.
 const Task& find_task(std::string_view name);
+// Of the tasks that can be generated.
 std::vector<std::string> task_names();
 
 // Example `index` of a run: the same for the same seed, task and index, whatever else the run does.

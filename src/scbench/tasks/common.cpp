@@ -45,7 +45,8 @@ std::string full_text(const Example& example) {
   return text;
 }
 
-Example largest_fit(const ExampleOptions& options, const TokenCounter& count, int64_t minimum, const BuildExample& build) {
+Example largest_fit(const ExampleOptions& options, const TokenCounter& count, int64_t minimum,
+                    const BuildExample& build) {
   const auto tokens_of = [&](const Example& example) { return count(full_text(example)); };
   Example best = build(minimum);
   int64_t lo = minimum;
@@ -62,8 +63,7 @@ Example largest_fit(const ExampleOptions& options, const TokenCounter& count, in
     Example probe = build(hi);
     hi_tokens = tokens_of(probe);
     if (hi_tokens > options.tokens) break;
-    const double per_item =
-        std::max(0.25, static_cast<double>(hi_tokens - lo_tokens) / static_cast<double>(hi - lo));
+    const double per_item = std::max(0.25, static_cast<double>(hi_tokens - lo_tokens) / static_cast<double>(hi - lo));
     best = std::move(probe);
     lo = hi;
     lo_tokens = hi_tokens;
@@ -145,8 +145,8 @@ std::string words_noise_line(const std::vector<int64_t>& permutation, int64_t ta
 }
 
 std::string random_uuid(Random& random) {
-  const uint64_t high = (random.bits() & ~0xF000ULL) | 0x4000ULL;              // version 4
-  const uint64_t low = (random.bits() & ~(3ULL << 62)) | (2ULL << 62);         // RFC 4122 variant
+  const uint64_t high = (random.bits() & ~0xF000ULL) | 0x4000ULL;       // version 4
+  const uint64_t low = (random.bits() & ~(3ULL << 62)) | (2ULL << 62);  // RFC 4122 variant
   return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xFFFF, high & 0xFFFF, low >> 48,
                      low & 0xFFFFFFFFFFFFULL);
 }
@@ -157,14 +157,14 @@ Turn english_turn(std::string_view question, std::string_view answer, std::vecto
 
 std::string noise_sentence(Random& random) {
   constexpr std::array<std::string_view, 12> subjects = {
-      "The ferry",      "A tall pine",     "The night train", "An old clock",  "The baker",     "A grey heron",
+      "The ferry",      "A tall pine",     "The night train", "An old clock",  "The baker",      "A grey heron",
       "The north wind", "A narrow bridge", "The gardener",    "A quiet choir", "The lighthouse", "A painted cart"};
-  constexpr std::array<std::string_view, 12> verbs = {
-      "rests",  "waits",       "drifts slowly",    "turns", "keeps its place", "hums",
-      "stands", "lingers",     "returns", "moves along", "shines",           "is seen"};
+  constexpr std::array<std::string_view, 12> verbs = {"rests",           "waits",       "drifts slowly", "turns",
+                                                      "keeps its place", "hums",        "stands",        "lingers",
+                                                      "returns",         "moves along", "shines",        "is seen"};
   constexpr std::array<std::string_view, 12> places = {
-      "beside the river",     "under the stone arch", "near the market",    "at the edge of the field",
-      "behind the mill",      "above the valley",     "along the coast",    "in front of the school",
+      "beside the river",     "under the stone arch", "near the market",      "at the edge of the field",
+      "behind the mill",      "above the valley",     "along the coast",      "in front of the school",
       "between the orchards", "past the old harbour", "on the village green", "over the wet roofs"};
   constexpr std::array<std::string_view, 12> times = {
       "before sunrise",   "after the rain",  "every autumn",          "while the town sleeps",

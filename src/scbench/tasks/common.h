@@ -55,5 +55,6 @@ const Task& vt_task();
 const Task& mf_task();
 const Task& many_shot_task();
 const Task& passkey_task();
+const Task& choice_task();
 
 }  // namespace tessera::scbench

@@ -77,18 +77,20 @@ class MathFind final : public Task {
   }
 
   Example in_list(std::vector<int64_t> numbers, int turns) const {
-    Example example{name(),
-                    "Below is a list of integers. Each question asks for one number computed from the whole list. Reply "
-                    "with this number and with nothing else.\n\n",
-                    fmt::format("[{}]", fmt::join(numbers, ", ")),
-                    {}};
+    Example example{
+        name(),
+        "Below is a list of integers. Each question asks for one number computed from the whole list. Reply "
+        "with this number and with nothing else.\n\n",
+        fmt::format("[{}]", fmt::join(numbers, ", ")),
+        {}};
     std::sort(numbers.begin(), numbers.end());
     for (int t = 0; t < turns; ++t) {
       const Question& question = kQuestions[static_cast<size_t>(t)];
       const std::string answer = std::to_string(question.answer(numbers));
       const std::string_view subject = question.phrase == "median" ? "lower median" : question.phrase;
       const std::string_view noun = question.phrase == "median" ? "" : " value";
-      example.turns.push_back(english_turn(fmt::format("What is the {}{} of the list?", subject, noun), answer, {answer}));
+      example.turns.push_back(
+          english_turn(fmt::format("What is the {}{} of the list?", subject, noun), answer, {answer}));
     }
     return example;
   }

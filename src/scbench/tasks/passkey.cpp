@@ -50,10 +50,12 @@ class Passkey final : public Task {
   Example in_sentences(int64_t noise_lines, int turns, const Random& random) const {
     Random items = random.split(kItems);
     const std::vector<int64_t> order = draw_distinct(kWords, turns, items);
-    Example example{name(),
-                    "Hidden in the text below are the pass numbers of several people. Remember them. Each question asks "
-                    "for one; reply with this number and with nothing else.\n\n",
-                    "", {}};
+    Example example{
+        name(),
+        "Hidden in the text below are the pass numbers of several people. Remember them. Each question asks "
+        "for one; reply with this number and with nothing else.\n\n",
+        "",
+        {}};
     std::vector<std::string> needles;
     for (const int64_t i : order) {
       std::string owner = word(i);

@@ -8,7 +8,7 @@
 namespace tessera::scbench {
 namespace {
 
-std::array<const Task*, 6> all_tasks() {
+std::array<const Task*, 6> generated_tasks() {
   return {&kv_task(), &prefix_suffix_task(), &vt_task(), &mf_task(), &many_shot_task(), &passkey_task()};
 }
 
@@ -23,14 +23,15 @@ uint64_t hash_of(std::string_view name) {
 
 std::vector<std::string> task_names() {
   std::vector<std::string> names;
-  for (const Task* task : all_tasks()) names.push_back(task->name());
+  for (const Task* task : generated_tasks()) names.push_back(task->name());
   return names;
 }
 
 const Task& find_task(std::string_view name) {
-  for (const Task* task : all_tasks()) {
+  for (const Task* task : generated_tasks()) {
     if (task->name() == name) return *task;
   }
+  if (name == choice_task().name()) return choice_task();
   throw Error(ErrorCode::invalid_argument, "unknown task '{}'; expected one of {}", name, join(task_names(), ", "));
 }
 

@@ -11,7 +11,7 @@
 namespace tessera::scbench {
 namespace {
 
-constexpr int kNames = 3;       // of a chain: two hops
+constexpr int kNames = 3;           // of a chain: two hops
 constexpr int64_t kNumbers = 1000;  // `words` numbers are 0..999
 
 struct Chain {
@@ -103,7 +103,8 @@ class VariableTracking final : public Task {
     const auto say = [](const Chain& chain, size_t i) {
       return "\n" + chain.names[i] + " is" + (i == 0 ? chain.number : chain.names[i - 1]);
     };
-    Example example{name(), "",
+    Example example{name(),
+                    "",
                     " links" + join(weave(std::move(noise), statements(chains, say),
                                           draw_places(noise_lines + kNames * count, count, random.split(kPlaces))),
                                     ""),
