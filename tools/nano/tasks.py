@@ -84,20 +84,35 @@ def _pick(x, idx):
     return x.gather(1, idx[..., None].expand(-1, -1, x.shape[-1]))
 
 
-def _distinct_pairs(g, rows, n, exact):
+def _distinct_pairs(g, rows, n, exact, words=v.WORDS):
     """[rows, n, 2] word ids whose pairs differ within a row. Without `exact` one round of repair is taken as enough
     (what is left over is rarer than one row in 10,000), which spares the GPU a round trip."""
-    code = _int(g, 0, v.WORDS ** 2, rows, n)
+    code = _int(g, 0, words ** 2, rows, n)
     while True:
         order = code.sort(1)
         again = torch.zeros_like(code, dtype=torch.bool)
         again.scatter_(1, order.indices[:, 1:], order.values[:, 1:] == order.values[:, :-1])
         if exact and not again.any():
             break
-        code = torch.where(again, _int(g, 0, v.WORDS ** 2, rows, n), code)
+        code = torch.where(again, _int(g, 0, words ** 2, rows, n), code)
         if not exact:
             break
-    return v.WORD0 + torch.stack((code // v.WORDS, code % v.WORDS), -1)
+    return v.WORD0 + torch.stack((code // words, code % words), -1)
+
+
+def _pooled(g, x, pool):
+    """Renames words below `pool` to as many of all words, anew in each row; x [B, ...]."""
+    names = _perm(g, x.shape[0], v.WORDS, pool)
+    return v.WORD0 + names.gather(1, (x - v.WORD0).flatten(1)).view_as(x)
+
+
+def _pair_lines(g, rows, n, exact, pool):
+    """[rows, n, 4]: two words that differ as a pair, two free words; all of them out of `pool` words of this row.
+    A small pool is for training alone: in it each word stands in many lines, so that only the pair tells them apart."""
+    if pool == v.WORDS:
+        return torch.cat((_distinct_pairs(g, rows, n, exact), _words(g, rows, n, 2)), -1)
+    x = torch.cat((_distinct_pairs(g, rows, n, True, pool), v.WORD0 + _int(g, 0, pool, rows, n, 2)), -1)
+    return _pooled(g, x, pool)
 
 
 def _context(title, body):
@@ -129,16 +144,16 @@ def _noise(g, perm, taken, rows, n):
     return torch.cat((_const(w, NL), w), -1)
 
 
-def kv(g, rows, n, turns, exact=True):
-    k, val = _distinct_pairs(g, rows, n, exact), _words(g, rows, n, 2)
+def kv(g, rows, n, turns, exact=True, pool=v.WORDS):
+    k, val = _pair_lines(g, rows, n, exact, pool).split(2, -1)
     ctx = _context(" pairs", torch.cat((_const(k, NL), k, _const(k, EQ), val), -1))
     t = _perm(g, rows, n, turns)
     k, val = _pick(k, t), _pick(val, t)
     return _uniform(ctx, torch.cat((_const(k, NL, Q), k, _const(k, EQ)), -1), val)
 
 
-def prefix_suffix(g, rows, n, turns, exact=True):
-    ps, m = _distinct_pairs(g, rows, n, exact), _words(g, rows, n, 2)
+def prefix_suffix(g, rows, n, turns, exact=True, pool=v.WORDS):
+    ps, m = _pair_lines(g, rows, n, exact, pool).split(2, -1)
     entry = torch.cat((ps[..., :1], m, ps[..., 1:]), -1)
     ctx = _context(" lists", torch.cat((_const(entry, NL), entry), -1))
     e = _pick(entry, _perm(g, rows, n, turns))
@@ -146,8 +161,9 @@ def prefix_suffix(g, rows, n, turns, exact=True):
     return _uniform(ctx, ask, e)
 
 
-def vt(g, rows, n, turns, exact=True):
-    chains = max(2, turns)
+def vt(g, rows, n, turns, exact=True, more=0):
+    """`more` chains than the grammar has, never asked for, is for training alone."""
+    chains = max(2, turns) + more
     total = 3 * chains + n
     perm = _perm(g, rows, v.WORDS)
     names = v.WORD0 + perm[:, :3 * chains].view(rows, chains, 3)
@@ -163,33 +179,38 @@ def vt(g, rows, n, turns, exact=True):
     ctx = _context(" links", _weave(lines, lens, 12 * chains + 6 * n))
     t = _perm(g, rows, chains, turns)
     num, names = number.gather(1, t)[..., None], _pick(names, t)
-    return _uniform(ctx, torch.cat((_const(num, NL, Q), num, _const(num, IS)), -1), names)
+    return _uniform(ctx, torch.cat((_const(num, NL, Q, IS), num), -1), names)
 
 
-def passkey(g, rows, n, turns, exact=True):
+def passkey(g, rows, n, turns, exact=True, more=0):
+    """`more` needles than turns is for training alone."""
+    needles = turns + more
     perm = _perm(g, rows, v.WORDS)
-    w = v.WORD0 + perm[:, :turns, None]
-    number = v.NUMBER0 + _int(g, 0, v.NUMBERS, rows, turns, 1)
-    lines = _noise(g, perm, turns, rows, turns + n)
+    w = v.WORD0 + perm[:, :needles, None]
+    number = v.NUMBER0 + _int(g, 0, v.NUMBERS, rows, needles, 1)
+    lines = _noise(g, perm, needles, rows, needles + n)
     lens = torch.full_like(lines[..., 0], 6)
     say = v.grammar(" pass")
-    slot = _perm(g, rows, turns + n, turns)
-    needle = torch.cat((_const(w, NL, say), w, _const(w, IS), number, _const(w, v.PAD)), -1)
+    slot = _perm(g, rows, needles + n, needles)
+    needle = torch.cat((_const(w, NL, say), w, _const(w, EQ), number, _const(w, v.PAD)), -1)
     lines.scatter_(1, slot[..., None].expand(-1, -1, 6), needle)
     lens.scatter_(1, slot, 5)
-    ctx = _context(" keys", _weave(lines, lens, 5 * turns + 6 * n))
-    return _uniform(ctx, torch.cat((_const(w, NL, Q, say), w, _const(w, IS)), -1), number)
+    ctx = _context(" keys", _weave(lines, lens, 5 * needles + 6 * n))
+    w, number = w[:, :turns], number[:, :turns]
+    return _uniform(ctx, torch.cat((_const(w, NL, Q, say), w, _const(w, EQ)), -1), number)
 
 
-def many_shot(g, rows, n, turns, exact=True, cues=CUES):
-    """`cues` below 64 is for training alone: fewer cues make short contexts worth learning from."""
+def many_shot(g, rows, n, turns, exact=True, cues=CUES, places=(0, 1, 2, 3)):
+    """For training alone: `cues` below 64, so that short contexts are worth learning from, and fewer `places` where
+    the cue may stand."""
     perm = v.WORD0 + _perm(g, rows, v.WORDS)
     labels, fillers = perm[:, CUES:CUES + LABELS], perm[:, CUES + LABELS:]
 
     def line(cue):                                                       # [B, k] -> words [B, k, 4]
         k = cue.shape[1]
         w = fillers.gather(1, _int(g, 0, fillers.shape[1], rows, k * 4)).view(rows, k, 4)
-        return w.scatter(2, _int(g, 0, 4, rows, k, 1), perm.gather(1, cue)[..., None])
+        at = _const(w, *places).gather(2, _int(g, 0, len(places), rows, k, 1))
+        return w.scatter(2, at, perm.gather(1, cue)[..., None])
 
     def label(cue):
         return labels.gather(1, cue % LABELS)[..., None]
@@ -231,7 +252,7 @@ MAKERS = {"kv": kv, "prefix-suffix": prefix_suffix, "vt": vt, "mf": mf, "many-sh
 
 def make(task: str, g: torch.Generator, rows: int, length: int, turns: int, **more) -> Batch:
     """A batch with contexts of `length` tokens or a little less, <|begin|> counted."""
-    n = items_for(task, length, turns)
+    n = items_for(task, length, turns) - -(-NEEDLE[task] * more.get("more", 0) // ITEM[task])
     if n < 1:
         raise ValueError(f"a {task} context of {length} tokens is too short for {turns} turns")
     return MAKERS[task](g, rows, n, turns, **more)
