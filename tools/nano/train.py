@@ -1,0 +1,272 @@
+"""Trains the bundled model on the six tasks jointly, with loss on answers alone and a length curriculum per task.
+
+A step adds up a few *units*. A unit is one task at one length: rows of T tokens, T from a short list of lengths, about
+UNIT tokens in all. Each task has its own frontier in that list; it moves on when the exact match of frontier units
+passes the task's gate. Tasks are drawn in proportion to what they still get wrong.
+
+    python tools/nano/train.py --work /tmp/nano --seconds 1000 [--resume]
+
+Writes WORK/ckpt (resumable), WORK/log.txt; reads WORK/control.json (and moves it aside) while running: {"seconds",
+"lr_scale", "share", "frontier", "longest"}.
+"""
+import argparse
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import checkpoint
+import optim
+import tasks
+import vocab
+from model import Nano, Shape, shape_dict
+
+LENGTHS = [128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096, 5120, 6144, 7168,
+           8192, 8704, 10240, 12288, 14336, 16896]
+GATE = {"kv": .7, "prefix-suffix": .7, "vt": .75, "mf": .6, "many-shot": .7, "passkey": .85}
+START = {"vt": 256, "passkey": 256, "many-shot": 192}
+CEILING = {"mf": .75, "many-shot": .97}          # what is thought reachable, for the shares
+MOST_TURNS = 64
+PLACES = ((3,), (2, 3), (1, 2, 3), (0, 1, 2, 3))  # many-shot: where the cue may stand, stage by stage
+
+
+class Curriculum:
+    def __init__(self, longest, frontier=None):
+        self.last = max(i for i, t in enumerate(LENGTHS) if t <= longest)
+        self.first = {t: LENGTHS.index(START.get(t, LENGTHS[0])) for t in tasks.TASKS}
+        self.frontier = {t: max(self.first[t], (frontier or {}).get(t, 0)) for t in tasks.TASKS}
+        self.seen = {t: [] for t in tasks.TASKS}         # exact match of frontier units since the last move
+        self.err = {t: 1.0 for t in tasks.TASKS}         # smoothed error at the frontier
+        self.share, self.only = {}, list(tasks.TASKS)
+        self.stage = 0                                   # many-shot's, into PLACES; the frontier waits for the last
+
+    def update(self, task, index, em):
+        if index != self.frontier[task]:
+            return
+        ceiling = CEILING.get(task, 1.0)
+        self.err[task] += 0.1 * (max(0.0, ceiling - em) / ceiling - self.err[task])
+        self.seen[task] = (self.seen[task] + [em])[-3:]
+        if len(self.seen[task]) >= 2 and sum(self.seen[task]) / len(self.seen[task]) > GATE[task]:
+            if task == "many-shot" and self.stage < len(PLACES) - 1:
+                self.stage += 1
+                self.seen[task] = []
+            elif index < self.last:
+                self.frontier[task] = min(self.last, index + (2 if sum(self.seen[task]) / len(self.seen[task]) > .97
+                                                              else 1))
+                self.seen[task] = []
+
+    def shares(self, fixed):
+        """Part of the units each task gets: its error and how far it is from full length; mf is kept small."""
+        w = {}
+        for t in tasks.TASKS:
+            left = 1 - math.log(LENGTHS[self.frontier[t]] / 64) / math.log(LENGTHS[self.last] / 64)
+            w[t] = min(1.0, max(0.12, self.err[t] + 0.5 * left))
+        w["mf"] = min(w["mf"], 0.3)
+        w |= fixed
+        w = {t: x for t, x in w.items() if t in self.only}
+        total = sum(w.values())
+        self.share = {t: x / total for t, x in w.items()}
+        return self.share
+
+
+def draw_turns(rng, task, room, few):
+    """Turns for a unit with `room` tokens a row: as at test time in part, else many, for more answers per row."""
+    per = tasks.INPUT[task] + tasks.ANSWER[task] + tasks.NEEDLE[task]
+    most = max(1, min(MOST_TURNS, int(room * 0.5) // per))
+    if task == "mf":
+        return 5
+    return rng.randint(1, min(8, most)) if rng.random() < few else rng.randint(min(8, most), most)
+
+
+def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, places=PLACES[-1]):
+    """`crowd`: how often needles that nobody asks for are added. With few needles and much noise, naming any of them
+    is so good an answer that the match with the question is learned late."""
+    length = LENGTHS[index]
+    turns = draw_turns(rng, task, length, few)
+    below = LENGTHS[index - 1] if index else 96
+    slack = rng.randint(0, length - below - 1) if rng.random() < 0.5 else 0
+    ctx = length - tasks.tail_tokens(task, turns) - slack
+    if task == "many-shot":
+        turns = min(turns, tasks.items_for(task, ctx, turns), tasks.CUES)
+    if task in ("kv", "prefix-suffix"):
+        turns = min(turns, tasks.items_for(task, ctx, turns))
+    more = {}
+    if task == "mf":
+        more["order"] = list(range(5)) if rng.random() < 0.4 else rng.sample(range(5), 5)
+    if task == "many-shot" and rng.random() < max(0.4, crowd):
+        more["cues"] = rng.choice([8, 16, 24, 32, 48])
+        turns = min(turns, more["cues"])
+    if task == "many-shot":
+        more["places"] = places
+    if task in ("kv", "prefix-suffix") and rng.random() < pooled:
+        n = tasks.items_for(task, ctx, turns)
+        more["pool"] = min(vocab.WORDS, max(12, int(n * 4 * rng.uniform(0.15, 1.0))))
+    if tasks.NEEDLE[task] and rng.random() < crowd:
+        most = max(0, (ctx - 16 - tasks.NEEDLE[task] * max(2, turns)) // tasks.NEEDLE[task])
+        more["more"] = min(200, int(most * rng.random() ** 0.5))
+    return tasks.make(task, g, max(1, unit // length), ctx, turns, exact=False, **more)
+
+
+def pinned(x, device):
+    t = torch.tensor(x)
+    return t.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else t
+
+
+def unit_loss(model, batch, length, device):
+    ids = batch.ids
+    x = F.pad(ids[:, :-1], (0, length - ids.shape[1] + 1), value=vocab.PAD)
+    at = batch.answer_at()
+    turns, width = len(at), len(at[0])
+    at = pinned([p for turn in at for p in turn], device)
+    h = model(x)
+    logits = model.logits(h.index_select(1, at)).float()
+    target = ids[:, at + 1]
+    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten())
+    right = (logits.argmax(-1) == target).view(-1, turns, width).all(-1).float().mean(0)     # [turns]
+    if batch.extra_at is not None:
+        logits = model.logits(h.index_select(1, batch.extra_at)).float()
+        each = F.cross_entropy(logits.flatten(0, 1), ids[:, batch.extra_at + 1].flatten(), reduction="none")
+        ok = batch.extra_ok.flatten().float()
+        loss = loss + (each * ok).sum() / ok.sum().clamp(min=1)
+    if "order" in batch.info:                                                                # leave the median out
+        keep = [i for i, q in enumerate(batch.info["order"]) if q != 4]
+        right = right[keep[0]:keep[0] + 1] if len(keep) == 1 else torch.stack([right[i] for i in keep])
+    return loss, right.mean()
+
+
+def spread(rng, share, units):
+    """`units` tasks in proportion to `share`, with as little chance as possible."""
+    out, acc, u = [], 0.0, rng.random()
+    for t, p in share.items():
+        acc += p * units
+        while u < acc:
+            out.append(t)
+            u += 1
+    return out or [rng.choice(list(share))]
+
+
+def schedule(clock, seconds, step, tail):
+    return min(1.0, (step + 1) / 200) * max(0.01, min(1.0, (seconds - clock) / (tail * seconds)))
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    ap.add_argument("--work", type=Path, required=True)
+    ap.add_argument("--seconds", type=float, default=1000, help="training time in all, earlier runs counted in")
+    ap.add_argument("--resume", type=Path, help="checkpoint folder to go on from")
+    ap.add_argument("--longest", type=int, default=8704)
+    ap.add_argument("--units", type=int, default=5, help="units per step")
+    ap.add_argument("--unit", type=int, default=34816, help="tokens per unit")
+    ap.add_argument("--optimizer", choices=("adamw", "muon"), default="muon")
+    ap.add_argument("--lr", type=float, default=1.5e-3)
+    ap.add_argument("--muon-lr", type=float, default=0.015)
+    ap.add_argument("--embed-std", type=float, default=0.05)
+    ap.add_argument("--tail", type=float, default=0.35, help="part of the time over which the rate falls to zero")
+    ap.add_argument("--layers", type=int, default=6)
+    ap.add_argument("--width", type=int, default=256)
+    ap.add_argument("--ff", type=int, default=768)
+    ap.add_argument("--attention", choices=("auto", "flash", "cudnn"), default="auto", help="PyTorch's attention kernel")
+    ap.add_argument("--only", help="comma list of tasks to train on")
+    ap.add_argument("--seed", type=int, default=0)
+    ap.add_argument("--every", type=float, default=10, help="seconds between log lines")
+    args = ap.parse_args()
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(args.seed)
+    torch.set_float32_matmul_precision("high")
+    if args.attention != "auto":
+        torch.backends.cuda.enable_flash_sdp(args.attention == "flash")
+        torch.backends.cuda.enable_cudnn_sdp(args.attention == "cudnn")
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_math_sdp(False)
+    rng, g = random.Random(args.seed), torch.Generator(device=device).manual_seed(args.seed + 1)
+    model = Nano(Shape(layers=args.layers, width=args.width, ff=args.ff)).init(args.embed_std).to(device)
+    opts = optim.build(model, args.optimizer, args.lr, args.muon_lr)
+    step, before, cur = 0, 0.0, Curriculum(args.longest)
+    if args.resume and (args.resume / "meta.json").exists():
+        meta = checkpoint.load(args.resume, model, opts)
+        step, before = meta["step"], meta["clock"]
+        cur = Curriculum(args.longest, meta["frontier"])
+        cur.err, cur.stage = meta["err"], meta.get("stage", 0)
+        rng.seed(step)
+        g.manual_seed(step)
+    if args.only:
+        cur.only = args.only.split(",")
+    if device.type == "cuda":
+        for layer in model.layers:                       # one compilation serves all layers: 10 s, not 40
+            layer.compile(dynamic=True)
+    args.work.mkdir(parents=True, exist_ok=True)
+    log = (args.work / "log.txt").open("a")
+
+    def say(text):
+        print(text, flush=True)
+        log.write(text + "\n")
+        log.flush()
+
+    def save():
+        checkpoint.save(args.work / "ckpt", model, opts, {"step": step, "clock": clock, "frontier": cur.frontier,
+                                                          "err": cur.err, "stage": cur.stage, "shape": shape_dict(model.s)})
+
+    say(f"parameters {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {args}")
+    seconds, scale, fixed = args.seconds, 1.0, {}
+    start = time.time() - before
+    clock = said = saved = before
+    pending, tokens, loss_sum, recent = [], 0, 0.0, {}
+    while clock < seconds:
+        share = cur.shares(fixed)
+        rate = schedule(clock, seconds, step, args.tail) * scale
+        for opt in opts:
+            for group in opt.param_groups:
+                group["lr"] = group["base"] * rate
+        chosen = spread(rng, share, args.units)
+        for task in chosen:
+            top = cur.frontier[task]
+            index = top if rng.random() < 0.65 else rng.randint(cur.first[task] if cur.err[task] > .2 else 0, top)
+            batch = make_unit(rng, g, task, index, args.unit, *((0.15, 0.75) if cur.err[task] > .2 else (0.4, 0.2)))
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                loss, em = unit_loss(model, batch, LENGTHS[index], device)
+            (loss / len(chosen)).backward()
+            pending.append((task, index, em, loss.detach()))
+            tokens += LENGTHS[index] * max(1, args.unit // LENGTHS[index])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+        for opt in opts:
+            opt.step()
+        model.zero_grad(set_to_none=True)
+        step += 1
+        if step % 8 == 0 or device.type == "cpu":
+            values = torch.stack([torch.stack((e, l)) for _, _, e, l in pending]).tolist()
+            for (task, index, _, _), (em, loss) in zip(pending, values):
+                cur.update(task, index, em)
+                recent.setdefault(task, []).append((em, loss))
+            pending.clear()
+            clock = time.time() - start
+            if clock - said > args.every:
+                cells = []
+                for t in cur.only:
+                    r = recent.get(t) or [(float("nan"),) * 2]
+                    mean = [sum(c) / len(r) for c in zip(*r)]
+                    cells.append(f"{t[:6]} {LENGTHS[cur.frontier[t]]}:{mean[0]:.3f}/{1 - cur.err[t]:.3f} l{mean[1]:.2f}")
+                say(f"{clock:6.1f}s stage {cur.stage} step {step} {tokens / (clock - said) / 1e6:.2f}Mt/s lr {rate:.2f} | " + " | ".join(cells))
+                said, tokens, recent = clock, 0, {}
+                control = args.work / "control.json"
+                if control.exists():
+                    c = json.loads(control.read_text())
+                    seconds, scale, fixed = c.get("seconds", seconds), c.get("lr_scale", 1.0), c.get("share", {})
+                    cur.frontier |= {t: LENGTHS.index(n) for t, n in c.get("frontier", {}).items()}
+                    control.rename(args.work / "control.read.json")
+                    if "longest" in c:
+                        cur.last = max(i for i, t in enumerate(LENGTHS) if t <= c["longest"])
+            if clock - saved > 45:
+                save()
+                saved = clock
+    save()
+    (args.work / "done").write_text(str(step))
+    say(f"done after {clock:.1f} s, {step} steps")
+
+
+if __name__ == "__main__":
+    main()
