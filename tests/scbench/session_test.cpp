@@ -14,7 +14,7 @@
 namespace tessera::scbench {
 namespace {
 
-class SessionModesTest : public testing::Test {
+class SessionModesTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() { model_ = Model::load(tessera::testing::write_tiny_model(3)); }
   static void TearDownTestSuite() { model_.reset(); }
@@ -90,7 +90,11 @@ TEST_F(SessionModesTest, DroppingPoliciesActOnTheFirstPromptOnly) {
 TEST_F(SessionModesTest, SparsePrefillActsOnTheFirstPromptOnly) {
   run(Mode::multi_request, History::golden, "a-shape(sinks=16, window=64)",
       [](const TurnRecord& record, const engine::Session&) {
-        record.turn == 0 ? EXPECT_LT(record.density, 0.6) : EXPECT_EQ(record.density, 1);
+        if (record.turn == 0) {
+          EXPECT_LT(record.density, 0.6);
+        } else {
+          EXPECT_EQ(record.density, 1);
+        }
       });
 }
 
@@ -114,7 +118,7 @@ TEST_F(SessionModesTest, GeneratedHistoryGrowsByAnswersAndQuestions) {
 
 // The whole way: a model directory in, a report out, and the same again from the store.
 TEST_F(SessionModesTest, RunBench) {
-  const std::filesystem::path out = std::filesystem::path(testing::TempDir()) / "scbench_session";
+  const std::filesystem::path out = std::filesystem::path(::testing::TempDir()) / "scbench_session";
   std::filesystem::remove_all(out);
   BenchOptions options;
   options.model = tessera::testing::write_tiny_model(3);

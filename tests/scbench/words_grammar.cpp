@@ -135,8 +135,8 @@ void check_vt(Reader& reader) {
   reader.expect(names_of.size() == std::max<size_t>(2, reader.turns.size()), "number of chains");
   for (const auto& [name, number] : number_of) reader.expect(!noise.contains(name), "name in noise: " + name);
   for (const auto& [question, answer] : reader.turns) {
-    reader.expect(Reader::matches(question, {"n", "is"}), "question:" + spaced(question));
-    reader.expect(answer.size() == 3 && names_of[question[0]] == answer, "wrong answer to" + spaced(question));
+    reader.expect(Reader::matches(question, {"is", "n"}), "question:" + spaced(question));
+    reader.expect(answer.size() == 3 && names_of[question.at(1)] == answer, "wrong answer to" + spaced(question));
   }
 }
 
@@ -189,7 +189,7 @@ void check_passkey(Reader& reader) {
   std::map<std::string, std::string> number_of;
   std::set<std::string> noise;
   for (const Tokens& line : reader.lines) {
-    if (Reader::matches(line, {"pass", "w", "is", "n"})) {
+    if (Reader::matches(line, {"pass", "w", "=", "n"})) {
       reader.expect(number_of.emplace(line[1], line[3]).second, "needle twice:" + spaced(line));
     } else {
       reader.expect(Reader::matches(line, {"w", "w", "w", "w", "w"}), "line:" + spaced(line));
@@ -199,7 +199,7 @@ void check_passkey(Reader& reader) {
   reader.expect(number_of.size() == reader.turns.size(), "one needle per turn");
   for (const auto& [owner, number] : number_of) reader.expect(!noise.contains(owner), "owner in noise: " + owner);
   for (const auto& [question, answer] : reader.turns) {
-    reader.expect(Reader::matches(question, {"pass", "w", "is"}), "question:" + spaced(question));
+    reader.expect(Reader::matches(question, {"pass", "w", "="}), "question:" + spaced(question));
     reader.expect(answer == Tokens{number_of[question.at(1)]}, "wrong answer to" + spaced(question));
   }
 }

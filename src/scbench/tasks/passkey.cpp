@@ -36,8 +36,8 @@ class Passkey final : public Task {
     for (int t = 0; t < turns; ++t) {
       const std::string owner = spaced_word(order[static_cast<size_t>(t)]);
       const std::string number = std::to_string(items.below(kNumbers));
-      needles.push_back("\n pass" + owner + " is " + number);
-      example.turns.push_back({"\n? pass" + owner + " is", " " + number, {number}});
+      needles.push_back("\n pass" + owner + " = " + number);
+      example.turns.push_back({"\n? pass" + owner + " =", " " + number, {number}});
     }
     Random noise_random = random.split(kNoise);
     std::vector<std::string> noise;

@@ -113,7 +113,7 @@ class VariableTracking final : public Task {
       const Chain& chain = chains[static_cast<size_t>(c)];
       std::vector<std::string> accepted;
       for (const std::string& spaced : chain.names) accepted.push_back(spaced.substr(1));
-      example.turns.push_back({"\n?" + chain.number + " is", join(chain.names, ""), accepted});
+      example.turns.push_back({"\n? is" + chain.number, join(chain.names, ""), accepted});
     }
     return example;
   }
