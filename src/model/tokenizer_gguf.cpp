@@ -112,7 +112,6 @@ class GgufTokenizerReader {
     const size_t tokens = parts_.entries.size();
     parts_.bos = token_of_role("bos", tokens);
     parts_.eos = token_of_role("eos", tokens);
-    parts_.tables.unknown = token_of_role("unknown", tokens);
     if (metadata_.find_bool("tokenizer.ggml.add_bos_token").value_or(defaults.add_bos)) {
       if (parts_.bos < 0) damaged("a BOS token is to be added, but tokenizer.ggml.bos_token_id is missing");
       parts_.before = {parts_.bos};
@@ -139,6 +138,7 @@ class GgufTokenizerReader {
       parts_.word_steps.push_back({TextStep::Kind::prepend_if_missing, "", " "});
     }
     parts_.decoding.byte_level = true;
+    // A byte without a token is left out, as in llama.cpp and the models' own tokenizers, which have no unknown token.
     read_surroundings({.add_bos = splitting.add_bos});
     BpeTables& tables = parts_.tables;
     tables.ignore_merges = splitting.ignore_merges;
@@ -180,6 +180,7 @@ class GgufTokenizerReader {
     parts_.word_steps.push_back({TextStep::Kind::replace, " ", std::string(kSpaceMark)});
     parts_.decoding = {.space_mark = true, .strips_first_space = prefix};
     read_surroundings({.add_bos = true});
+    parts_.tables.unknown = token_of_role("unknown", parts_.entries.size());
     read_characters();
     add_scored_merges(*scores);
   }

@@ -43,17 +43,20 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts)
       after_(std::move(parts.after)),
       bos_(parts.bos),
       eos_(parts.eos) {
-  for (TokenEntry& entry : parts.entries) {
-    kinds_.push_back(entry.kind);
-    bytes_.push_back(bytes_of(entry, decoding_));
-    spellings_.push_back(std::move(entry.text));
-  }
   std::vector<AddedToken> raw;
   std::vector<AddedToken> normalized;
   for (AddedToken& token : parts.added) {
     added_ids_.emplace(token.content, token.id);
-    if (token.normalized) token.content = apply(normalizer_, token.content, {.at_start = true});
+    if (token.normalized) {  // the reference library knows such a token by its normalised text alone
+      token.content = apply(normalizer_, token.content, {.at_start = true});
+      parts.entries[static_cast<size_t>(token.id)].text = token.content;
+    }
     (token.normalized ? normalized : raw).push_back(std::move(token));
+  }
+  for (TokenEntry& entry : parts.entries) {
+    kinds_.push_back(entry.kind);
+    bytes_.push_back(bytes_of(entry, decoding_));
+    spellings_.push_back(std::move(entry.text));
   }
   added_ = AddedTokenFinder(std::move(raw));
   added_normalized_ = AddedTokenFinder(std::move(normalized));
