@@ -2,6 +2,7 @@
 //
 // Every weight is read once from memory, expanded in registers and multiplied with up to four rows of x, which stay in
 // the first-level cache. Exact f32 arithmetic: activations are not quantised (docs/kernels-cpu.md has the comparison).
+#include "hwy/cache_control.h"
 #include "tensor/linear_cpu.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -13,6 +14,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 namespace {
+
+constexpr int kPrefetchBytes = 4096;
 
 // Adds 32 products per (weight row, x row) to the accumulators. Two accumulators per pair where registers allow shorten
 // the chain of dependent multiply-adds.
@@ -40,44 +43,35 @@ HWY_INLINE void store_sums(const FloatVec (&sums)[kRows][kChains], const LinearB
   }
 }
 
-// kRows rows of x from `first_row`, kColumns rows of W from `first_column`.
-template <DType kType, int kRows, int kColumns>
-HWY_INLINE void dot_tile(const LinearBlock& block, int64_t first_row, int64_t first_column) {
-  constexpr int kChains = kRows <= 2 ? 2 : 1;
+// kRows rows of x from `first_row`, one row of W. One row at a time reads memory as a single forward stream.
+template <DType kType, int kRows>
+HWY_INLINE void dot_column(const LinearBlock& block, int64_t first_row, int64_t column) {
+  constexpr int kChains = kRows == 1 ? 4 : 2;
   const FloatTag d;
-  FloatVec sums[kColumns][kRows][kChains];
-  const std::byte* weight[kColumns];
-  for (int column = 0; column < kColumns; ++column) {
-    weight[column] = block.weight + (first_column + column) * block.weight_stride;
-    for (int row = 0; row < kRows; ++row) {
-      for (int chain = 0; chain < kChains; ++chain) sums[column][row][chain] = hn::Zero(d);
-    }
+  FloatVec sums[kRows][kChains];
+  for (int row = 0; row < kRows; ++row) {
+    for (int chain = 0; chain < kChains; ++chain) sums[row][chain] = hn::Zero(d);
   }
+  const std::byte* weight = block.weight + column * block.weight_stride;
   const float* x = block.x + first_row * block.x_stride;
   FloatVec w[kGroupVectors];
-  for (int64_t group = 0; group < block.depth / kGroup; ++group, x += kGroup) {
-    for (int column = 0; column < kColumns; ++column) {
-      Group<kType>::load(weight[column], w);
-      weight[column] += Group<kType>::kBytes;
-      add_group(w, x, block.x_stride, sums[column]);
-    }
+  for (int64_t group = 0; group < block.depth / kGroup; ++group, x += kGroup, weight += Group<kType>::kBytes) {
+    hwy::Prefetch(weight + kPrefetchBytes);
+    Group<kType>::load(weight, w);
+    add_group(w, x, block.x_stride, sums);
   }
   if (const int64_t rest = block.depth % kGroup; rest != 0) {
-    for (int column = 0; column < kColumns; ++column) {
-      load_tail<kType>(weight[column], rest, w);
-      add_group(w, x, block.x_stride, sums[column]);
-    }
+    load_tail<kType>(weight, rest, w);
+    add_group(w, x, block.x_stride, sums);
   }
-  for (int column = 0; column < kColumns; ++column) {
-    store_sums(sums[column], block, block.y + first_row * block.y_stride + first_column + column);
-  }
+  store_sums(sums, block, block.y + first_row * block.y_stride + column);
 }
 
 template <DType kType, int kRows>
 HWY_NOINLINE void dot_rows(const LinearBlock& block, int64_t first_row, int64_t first_column, int64_t columns) {
-  int64_t column = first_column;
-  for (; column + 2 <= first_column + columns; column += 2) dot_tile<kType, kRows, 2>(block, first_row, column);
-  if (column < first_column + columns) dot_tile<kType, kRows, 1>(block, first_row, column);
+  for (int64_t column = 0; column < columns; ++column) {
+    dot_column<kType, kRows>(block, first_row, first_column + column);
+  }
 }
 
 template <DType kType>
@@ -95,15 +89,19 @@ HWY_INLINE void dot_some_rows(const LinearBlock& block, int64_t first_row, int64
   }
 }
 
-// More than four rows of x take two passes over a strip of W that is small enough to stay in the second-level cache.
+// More than four rows of x take several passes of nearly equal height over a strip of W, which stays in the cache.
 template <DType kType>
 void dot_all_rows(const LinearBlock& block) {
   constexpr int64_t kStrip = 16;
-  const int64_t first_pass = block.rows <= 4 ? block.rows : (block.rows + 1) / 2;
   for (int64_t column = 0; column < block.columns; column += kStrip) {
     const int64_t columns = HWY_MIN(kStrip, block.columns - column);
-    dot_some_rows<kType>(block, 0, first_pass, column, columns);
-    if (first_pass < block.rows) dot_some_rows<kType>(block, first_pass, block.rows - first_pass, column, columns);
+    for (int64_t row = 0; row < block.rows;) {
+      const int64_t rest = block.rows - row;
+      const int64_t passes = (rest + 3) / 4;
+      const int64_t rows = (rest + passes - 1) / passes;
+      dot_some_rows<kType>(block, row, rows, column, columns);
+      row += rows;
+    }
   }
 }
 

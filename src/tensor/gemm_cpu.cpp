@@ -27,13 +27,14 @@ namespace tessera {
 
 constexpr int64_t kDepth = 320;     // of one slice: 320 x 16 f32 of a panel and 6 x 320 of x, 28 KiB, in a 32 KiB cache
 constexpr int64_t kBlockRows = 72;  // of x: 72 x 320 f32, 90 KiB
+constexpr int64_t kExpandDepth = 128;  // elements of a weight row that are expanded before they are transposed
 constexpr int64_t kMaxTileColumns = 32;
 
 // The work space of one thread.
 struct GemmSpace {
-  float panels[kGemmColumns * kDepth];       // [panel][slice, kTileColumns]
-  float x[kBlockRows * kDepth];              // [rows, slice]
-  float expanded[kMaxTileColumns * kDepth];  // [kTileColumns, kDepth]
+  float panels[kGemmColumns * kDepth];             // [panel][slice, kTileColumns]
+  float x[kBlockRows * kDepth];                    // [rows, slice]
+  float expanded[kMaxTileColumns * kExpandDepth];  // [kTileColumns, kExpandDepth]
 };
 
 }  // namespace tessera
@@ -49,36 +50,41 @@ constexpr int kTileRows = 6;
 constexpr int kTileColumns = 2 * kLanes;
 
 #if HWY_TARGET != HWY_SCALAR
-// Four floats of each of Lanes(d) / 4 rows: block b of the vector comes from source + 4 * b * kDepth.
+// Four floats of each of Lanes(d) / 4 rows: block b of the vector comes from row 4 b. `stride` in bytes.
 template <class D, hwy::EnableIf<hn::MaxLanes(D()) == 4>* = nullptr>
-HWY_INLINE hn::Vec<D> load_blocks(D d, const float* source) {
-  return hn::LoadU(d, source);
+HWY_INLINE hn::Vec<D> load_blocks(D d, const std::byte* source, int64_t) {
+  return load_unaligned(d, source);
 }
 template <class D, hwy::EnableIf<(hn::MaxLanes(D()) > 4)>* = nullptr>
-HWY_INLINE hn::Vec<D> load_blocks(D d, const float* source) {
+HWY_INLINE hn::Vec<D> load_blocks(D d, const std::byte* source, int64_t stride) {
   const hn::Half<D> half;
-  return hn::Combine(d, load_blocks(half, source + hn::MaxLanes(half) * kDepth), load_blocks(half, source));
+  constexpr auto kRows = static_cast<int64_t>(hn::MaxLanes(hn::Half<D>()));
+  return hn::Combine(d, load_blocks(half, source + kRows * stride, stride), load_blocks(half, source, stride));
 }
 #endif
 
-// Writes target[k * kTileColumns + row] = source[row * kDepth + k] for k < depth rounded up to a multiple of 4.
-HWY_INLINE void transpose(const float* HWY_RESTRICT source, int64_t depth, float* HWY_RESTRICT target) {
+// Writes target[k * kTileColumns + row] = source(row, k) for kTileColumns rows of f32, `stride` bytes apart, and k <
+// depth, a multiple of 4.
+HWY_INLINE void transpose(const std::byte* HWY_RESTRICT source, int64_t stride, int64_t depth,
+                          float* HWY_RESTRICT target) {
+  const FloatTag d;
 #if HWY_TARGET == HWY_SCALAR
   for (int64_t k = 0; k < depth; ++k) {
-    for (int row = 0; row < kTileColumns; ++row) target[k * kTileColumns + row] = source[row * kDepth + k];
+    for (int row = 0; row < kTileColumns; ++row) {
+      hn::StoreU(load_unaligned(d, source + row * stride + 4 * k), d, target + k * kTileColumns + row);
+    }
   }
 #else
-  const FloatTag d;
   const hn::RepartitionToWide<FloatTag> dw;
   for (int row = 0; row < kTileColumns; row += kLanes) {
-    const float* from = source + row * kDepth;
+    const std::byte* from = source + row * stride;
     float* to = target + row;
-    for (int64_t k = 0; k < depth; k += 4, from += 4, to += 4 * kTileColumns) {
+    for (int64_t k = 0; k < depth; k += 4, from += 16, to += 4 * kTileColumns) {
       // Block b of r_i holds four elements of row 4 b + i; the 4 x 4 transpositions happen inside the blocks.
-      const auto r0 = load_blocks(d, from);
-      const auto r1 = load_blocks(d, from + kDepth);
-      const auto r2 = load_blocks(d, from + 2 * kDepth);
-      const auto r3 = load_blocks(d, from + 3 * kDepth);
+      const auto r0 = load_blocks(d, from, stride);
+      const auto r1 = load_blocks(d, from + stride, stride);
+      const auto r2 = load_blocks(d, from + 2 * stride, stride);
+      const auto r3 = load_blocks(d, from + 3 * stride, stride);
       const auto low01 = hn::BitCast(dw, hn::InterleaveLower(d, r0, r1));
       const auto low23 = hn::BitCast(dw, hn::InterleaveLower(d, r2, r3));
       const auto high01 = hn::BitCast(dw, hn::InterleaveUpper(d, r0, r1));
@@ -92,18 +98,31 @@ HWY_INLINE void transpose(const float* HWY_RESTRICT source, int64_t depth, float
 #endif
 }
 
-// Packs W[columns, first .. first + depth) into panels; columns beyond the block become zeros.
+// Packs `present` <= kTileColumns rows of W, `source` pointing at the first element of the slice in the first of them,
+// into one panel; missing rows become zeros.
+template <DType kType>
+HWY_INLINE void pack_panel(const std::byte* source, int64_t stride, int64_t present, int64_t depth, GemmSpace& space,
+                           float* panel) {
+  if (kType == DType::f32 && present == kTileColumns && depth % 4 == 0) return transpose(source, stride, depth, panel);
+  if (present < kTileColumns) std::memset(space.expanded, 0, sizeof(space.expanded));
+  for (int64_t at = 0; at < depth; at += kExpandDepth) {
+    const int64_t count = HWY_MIN(kExpandDepth, depth - at);
+    for (int64_t row = 0; row < present; ++row) {
+      expand<kType>(source + row * stride + at / kGroup * Group<kType>::kBytes, count,
+                    space.expanded + row * kExpandDepth);
+    }
+    transpose(reinterpret_cast<const std::byte*>(space.expanded), 4 * kExpandDepth, (count + 3) / 4 * 4,
+              panel + at * kTileColumns);
+  }
+}
+
+// Packs W[columns, first .. first + depth) into panels.
 template <DType kType>
 HWY_NOINLINE void pack_weights(const LinearBlock& block, int64_t first, int64_t depth, GemmSpace& space) {
-  const int64_t offset = first / kGroup * Group<kType>::kBytes;
+  const std::byte* source = block.weight + first / kGroup * Group<kType>::kBytes;
   for (int64_t column = 0; column < block.columns; column += kTileColumns) {
-    const int64_t present = HWY_MIN(kTileColumns, block.columns - column);
-    if (present < kTileColumns) std::memset(space.expanded, 0, sizeof(space.expanded));
-    for (int64_t row = 0; row < present; ++row) {
-      const std::byte* source = block.weight + (column + row) * block.weight_stride + offset;
-      expand<kType>(source, depth, space.expanded + row * kDepth);
-    }
-    transpose(space.expanded, depth, space.panels + column * kDepth);
+    pack_panel<kType>(source + column * block.weight_stride, block.weight_stride,
+                      HWY_MIN(kTileColumns, block.columns - column), depth, space, space.panels + column * kDepth);
   }
 }
 

@@ -134,7 +134,7 @@ void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y
   block.store = prepare(block, bias, options.accumulate);
   if (block.depth == 0) return;
   ThreadPool& pool = options.pool != nullptr ? *options.pool : ThreadPool::shared();
-  block.rows <= kDotRows ? run_dot(block, pool) : run_gemm(block, pool);
+  block.rows <= max_dot_rows(block.dtype) ? run_dot(block, pool) : run_gemm(block, pool);
 }
 
 }  // namespace tessera

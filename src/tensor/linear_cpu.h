@@ -25,8 +25,9 @@ struct LinearBlock {
   Store store = Store::overwrite;
 };
 
-// Rows of x, at most, that `linear` sends to linear_dot_cpu.
-constexpr int64_t kDotRows = 7;
+// Rows of x, at most, that `linear` sends to linear_dot_cpu; measured: expanding quantised weights again for every four
+// rows soon costs more than packing them once.
+constexpr int64_t max_dot_rows(DType dtype) { return is_quantised(dtype) ? 8 : 12; }
 
 // Columns of y that one call of linear_gemm_cpu should cover: one packed panel of W.
 constexpr int64_t kGemmColumns = 256;
@@ -36,7 +37,7 @@ constexpr int64_t kGemmColumns = 256;
 void linear_gemm_cpu(const LinearBlock& block);
 
 // Few rows: dot products straight from the stored weights. x rows must be readable, and zero, up to the next multiple
-// of 32 elements; rows <= kDotRows.
+// of 32 elements.
 void linear_dot_cpu(const LinearBlock& block);
 
 }  // namespace tessera
