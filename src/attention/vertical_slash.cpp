@@ -173,7 +173,7 @@ std::vector<LineMass> line_masses(const AttentionInput& input, int64_t probe_row
     std::vector<int64_t> rows(static_cast<size_t>(std::min<int64_t>(kBlockLanes, query_rows - first)));
     std::iota(rows.begin(), rows.end(), first);
     LineMassSink sink(input, rows);
-    probe(input, rows, pool, std::ref(sink));
+    probe(input, {.rows = rows, .kv_heads = static_cast<int64_t>(input.heads.size())}, pool, std::ref(sink));
     std::vector<LineMass> part = sink.finish();
     if (total.empty()) {
       total = std::move(part);
