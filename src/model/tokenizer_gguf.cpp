@@ -161,7 +161,9 @@ class GgufTokenizerReader {
       if (place == ids_.end()) damaged(fmt::format("merge {}: {} is not a token", rank, quote(text)));
       return place->second;
     };
-    if (!parts_.tables.merges.add(id_of(left), id_of(right), rank, id_of(left + right))) {
+    const int32_t left_id = id_of(left);
+    const int32_t right_id = id_of(right);
+    if (!parts_.tables.merges.add(left_id, right_id, rank, id_of(left + right))) {
       damaged(fmt::format("the merge {} is there twice", quote(merge)));
     }
   }

@@ -87,8 +87,10 @@ TEST(Detokenizer, SaysThatItStopped) {
   EXPECT_EQ(detokenizer.finish(), "");
 }
 
-TEST(Detokenizer, StopStringsMayBeInsideOfCharacters) {
-  EXPECT_THAT(stream({"\xC3", "\xA9t\xC3\xA9"}, {"\xC3\xA9t\xC3\xA8"}), ElementsAre("", "\xC3\xA9t\xC3\xA9", ""));
+// The second character begins as the stop string does, and as a whole it may begin one.
+TEST(Detokenizer, StopStringsMayPartWithinACharacter) {
+  EXPECT_THAT(stream({"\xC3", "\xA9t\xC3\xA9", "t!"}, {"\xC3\xA9t\xC3\xA8"}),
+              ElementsAre("", "\xC3\xA9t", "\xC3\xA9t!", ""));
 }
 
 TEST(Detokenizer, TheFirstSpaceOfSentencePieceIsNotText) {
