@@ -1,4 +1,4 @@
-"""Checkpoints in parts of a bounded size: fp32 weights, optimiser state in bf16, and a small JSON of everything else."""
+"""Checkpoints in parts of a bounded size: fp32 weights, optimiser state in bf16, the rest as JSON."""
 import json
 import os
 import shutil

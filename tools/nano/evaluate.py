@@ -166,7 +166,7 @@ def main():
     results = evaluate(model, device, args.lengths, args.examples, args.turns, args.tasks, args.seed,
                        args.tokens_at_once)
     print(table(results))
-    print(f"{args.examples} examples a cell, {args.turns} turns each (mf 5), {time.time() - start:.0f} s on {device.type}")
+    print(f"{args.examples} examples a cell, {args.turns} turns each (mf 5), {time.time() - start:.0f} s, {device.type}")
     if args.out:
         args.out.write_text(json.dumps({"examples": args.examples, "seed": args.seed, "device": device.type,
                                         "results": results}, indent=1) + "\n")

@@ -84,7 +84,8 @@ def draw_turns(rng, task, room, few):
 
 def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, places=PLACES[-1]):
     """`crowd`: how often needles that nobody asks for are added. With few needles and much noise, naming any of them
-    is so good an answer that the match with the question is learned late."""
+    is so good an answer that the match with the question is learned late. `pooled`: how often the lines of kv and
+    prefix-suffix share few words, so that only the whole key tells them apart, as happens by itself at 8K."""
     length = LENGTHS[index]
     turns = draw_turns(rng, task, length, few)
     below = LENGTHS[index - 1] if index else 96
@@ -169,7 +170,7 @@ def main():
     ap.add_argument("--layers", type=int, default=6)
     ap.add_argument("--width", type=int, default=256)
     ap.add_argument("--ff", type=int, default=768)
-    ap.add_argument("--attention", choices=("auto", "flash", "cudnn"), default="auto", help="PyTorch's attention kernel")
+    ap.add_argument("--attention", choices=("auto", "flash", "cudnn"), default="auto", help="attention kernel")
     ap.add_argument("--only", help="comma list of tasks to train on")
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--every", type=float, default=10, help="seconds between log lines")
@@ -208,8 +209,9 @@ def main():
         log.flush()
 
     def save():
-        checkpoint.save(args.work / "ckpt", model, opts, {"step": step, "clock": clock, "frontier": cur.frontier,
-                                                          "err": cur.err, "stage": cur.stage, "shape": shape_dict(model.s)})
+        meta = {"step": step, "clock": clock, "frontier": cur.frontier, "err": cur.err, "stage": cur.stage,
+                "shape": shape_dict(model.s)}
+        checkpoint.save(args.work / "ckpt", model, opts, meta)
 
     say(f"parameters {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {args}")
     seconds, scale, fixed = args.seconds, 1.0, {}
@@ -226,7 +228,8 @@ def main():
         for task in chosen:
             top = cur.frontier[task]
             index = top if rng.random() < 0.65 else rng.randint(cur.first[task] if cur.err[task] > .2 else 0, top)
-            batch = make_unit(rng, g, task, index, args.unit, *((0.15, 0.75) if cur.err[task] > .2 else (0.4, 0.2)))
+            few, crowd = (0.15, 0.75) if cur.err[task] > .2 else (0.4, 0.2)
+            batch = make_unit(rng, g, task, index, args.unit, few, crowd, places=PLACES[cur.stage])
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 loss, em = unit_loss(model, batch, LENGTHS[index], device)
             (loss / len(chosen)).backward()
@@ -250,7 +253,8 @@ def main():
                     r = recent.get(t) or [(float("nan"),) * 2]
                     mean = [sum(c) / len(r) for c in zip(*r)]
                     cells.append(f"{t[:6]} {LENGTHS[cur.frontier[t]]}:{mean[0]:.3f}/{1 - cur.err[t]:.3f} l{mean[1]:.2f}")
-                say(f"{clock:6.1f}s stage {cur.stage} step {step} {tokens / (clock - said) / 1e6:.2f}Mt/s lr {rate:.2f} | " + " | ".join(cells))
+                say(f"{clock:6.1f}s stage {cur.stage} step {step} {tokens / (clock - said) / 1e6:.2f}Mt/s lr {rate:.2f} | "
+                    + " | ".join(cells))
                 said, tokens, recent = clock, 0, {}
                 control = args.work / "control.json"
                 if control.exists():
