@@ -2,6 +2,7 @@
 #include "tessera/engine/session.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -118,7 +119,7 @@ TEST_F(SessionModesTest, GeneratedHistoryGrowsByAnswersAndQuestions) {
 
 // The whole way: a model directory in, a report out, and the same again from the store.
 TEST_F(SessionModesTest, RunBench) {
-  const std::filesystem::path out = std::filesystem::path(::testing::TempDir()) / "scbench_session";
+  const std::filesystem::path out = std::filesystem::path(::testing::TempDir()) / ("scbench_session" + std::to_string(getpid()));
   std::filesystem::remove_all(out);
   BenchOptions options;
   options.model = tessera::testing::write_tiny_model(3);
