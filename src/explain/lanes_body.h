@@ -1,13 +1,27 @@
 // Included by lanes.cpp and lanes_avx2.cpp inside an unnamed namespace; no templates of other libraries here, so that code
 // compiled for AVX2 is never shared with the baseline.
 
-typedef double Vector __attribute__((vector_size(kLanes * sizeof(double)), aligned(8)));
+typedef double Quad __attribute__((vector_size(32), aligned(8)));
 
-inline Vector broadcast(double value) { return Vector{} + value; }
-inline Vector square_root(Vector value) {
-  for (int lane = 0; lane < kLanes; ++lane) value[lane] = __builtin_sqrt(value[lane]);
-  return value;
-}
+// Eight lanes as two registers; the compiler keeps both in registers, which it does not do for one vector of 64 bytes.
+struct Vector {
+  Quad low, high;
+  double* lane() { return reinterpret_cast<double*>(this); }
+  Vector& operator+=(const Vector& other) {
+    low += other.low;
+    high += other.high;
+    return *this;
+  }
+  Vector& operator-=(const Vector& other) {
+    low -= other.low;
+    high -= other.high;
+    return *this;
+  }
+};
+
+inline Vector operator*(const Vector& a, const Vector& b) { return {a.low * b.low, a.high * b.high}; }
+inline Vector operator*(const Vector& a, double b) { return {a.low * b, a.high * b}; }
+inline Vector zero() { return {Quad{}, Quad{}}; }
 
 // Cholesky of packed lower triangles, one matrix per lane, fused with forward and backward substitution of x.
 // Returns the lanes that are not positive definite relative to `floor`.
@@ -17,19 +31,27 @@ inline unsigned solve_packed(Vector* packed, Vector* x, int64_t size, double flo
     Vector* row = packed + i * (i + 1) / 2;
     for (int64_t j = 0; j < i; ++j) {
       const Vector* other = packed + j * (j + 1) / 2;
-      Vector sum = row[j];
-      for (int64_t k = 0; k < j; ++k) sum -= row[k] * other[k];
+      Vector sum = row[j], second = zero();
+      int64_t k = 0;
+      for (; k + 1 < j; k += 2) {
+        sum -= row[k] * other[k];
+        second -= row[k + 1] * other[k + 1];
+      }
+      if (k < j) sum -= row[k] * other[k];
+      sum += second;
       row[j] = sum * other[j];  // the diagonal holds reciprocals
     }
     Vector pivot = row[i];
     for (int64_t k = 0; k < i; ++k) pivot -= row[k] * row[k];
     for (int lane = 0; lane < kLanes; ++lane) {
-      if (!(pivot[lane] > floor)) {
+      double& value = pivot.lane()[lane];
+      if (!(value > floor)) {
         failed |= 1U << lane;
-        pivot[lane] = 1;
+        value = 1;
       }
+      value = 1 / __builtin_sqrt(value);
     }
-    row[i] = broadcast(1.0) / square_root(pivot);
+    row[i] = pivot;
     Vector sum = x[i];
     for (int64_t k = 0; k < i; ++k) sum -= row[k] * x[k];
     x[i] = sum * row[i];
@@ -45,36 +67,34 @@ inline unsigned solve_packed(Vector* packed, Vector* x, int64_t size, double flo
 unsigned delete_rows(const DeletionProblem& problem, const int32_t* sets, int64_t size, double* out, double* scratch) {
   Vector* packed = reinterpret_cast<Vector*>(scratch);
   Vector* x = packed + size * (size + 1) / 2;
-  Vector scale = broadcast(0);
+  Vector scale = zero();
   for (int64_t i = 0; i < size; ++i) {
     const int32_t* row = sets + i * kLanes;
     for (int64_t j = 0; j <= i; ++j) {
       const int32_t* column = sets + j * kLanes;
-      Vector value{};
-      for (int lane = 0; lane < kLanes; ++lane) value[lane] = problem.matrix[row[lane] * problem.rows + column[lane]];
+      Vector value = zero();
+      for (int lane = 0; lane < kLanes; ++lane) value.lane()[lane] = problem.matrix[row[lane] * problem.rows + column[lane]];
       packed[i * (i + 1) / 2 + j] = value;
       if (i == j) scale += value;
     }
-    for (int lane = 0; lane < kLanes; ++lane) x[i][lane] = problem.residual[row[lane]];
+    for (int lane = 0; lane < kLanes; ++lane) x[i].lane()[lane] = problem.residual[row[lane]];
   }
   // Relative to the mean diagonal: the matrix I - H has diagonals in [0, 1], an inverse Gram matrix any size.
   double largest = 0;
-  for (int lane = 0; lane < kLanes; ++lane) largest = scale[lane] > largest ? scale[lane] : largest;
+  for (int lane = 0; lane < kLanes; ++lane) largest = scale.lane()[lane] > largest ? scale.lane()[lane] : largest;
   const unsigned failed = solve_packed(packed, x, size, 1e-11 * largest / static_cast<double>(size > 0 ? size : 1));
   for (int64_t f = 0; f < problem.functionals; ++f) {
     const double* influence = problem.influence + f * problem.rows;
-    Vector sum{};
+    Vector sum = zero();
     for (int64_t i = 0; i < size; ++i) {
-      Vector value{};
-      for (int lane = 0; lane < kLanes; ++lane) value[lane] = influence[sets[i * kLanes + lane]];
+      Vector value = zero();
+      for (int lane = 0; lane < kLanes; ++lane) value.lane()[lane] = influence[sets[i * kLanes + lane]];
       sum += value * x[i];
     }
-    for (int lane = 0; lane < kLanes; ++lane) out[f * kLanes + lane] = sum[lane];
+    for (int lane = 0; lane < kLanes; ++lane) out[f * kLanes + lane] = sum.lane()[lane];
   }
   return failed;
 }
-
-typedef double Quad __attribute__((vector_size(32), aligned(8)));
 
 inline void add_rows(const double* table, int64_t stride, const int32_t* sets, int64_t size, double* sum) {
   for (int64_t k = 0; k < stride; k += 4) *reinterpret_cast<Quad*>(sum + k) = Quad{};
@@ -99,19 +119,19 @@ unsigned delete_by_parameters(const ParameterProblem& problem, const int32_t* se
     add_rows(problem.moment, problem.moment_stride, sets + lane, size, moments + lane * problem.moment_stride);
   }
   for (int64_t k = 0; k < triangle; ++k) {
-    Vector value{};
-    for (int lane = 0; lane < kLanes; ++lane) value[lane] = -sums[lane * problem.packed_stride + k];
+    Vector value = zero();
+    for (int lane = 0; lane < kLanes; ++lane) value.lane()[lane] = -sums[lane * problem.packed_stride + k];
     packed[k] = value;
   }
   for (int64_t i = 0; i < p; ++i) {
-    packed[i * (i + 1) / 2 + i] += 1.0;
-    for (int lane = 0; lane < kLanes; ++lane) x[i][lane] = moments[lane * problem.moment_stride + i];
+    for (int lane = 0; lane < kLanes; ++lane) packed[i * (i + 1) / 2 + i].lane()[lane] += 1.0;
+    for (int lane = 0; lane < kLanes; ++lane) x[i].lane()[lane] = moments[lane * problem.moment_stride + i];
   }
   const unsigned failed = solve_packed(packed, x, p, 1e-11);
   for (int64_t f = 0; f < problem.functionals; ++f) {
-    Vector sum{};
+    Vector sum = zero();
     for (int64_t i = 0; i < p; ++i) sum += x[i] * problem.functional[f * p + i];
-    for (int lane = 0; lane < kLanes; ++lane) out[f * kLanes + lane] = sum[lane];
+    for (int lane = 0; lane < kLanes; ++lane) out[f * kLanes + lane] = sum.lane()[lane];
   }
   return failed;
 }

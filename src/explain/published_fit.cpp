@@ -22,13 +22,20 @@ struct PublishedFit::Base {
   bool dual = false;
   double condition = 1;
   Eigen::VectorXd estimate;  // [functionals]
-  RowMatrix matrix;          // [rows, rows] I - H, or the inverse Gram matrix
+  RowMatrix matrix;          // [rows, rows] I - H (primal: on first use), or the inverse Gram matrix
+  Eigen::VectorXd room;      // [rows] its diagonal
   Eigen::VectorXd residual;  // [rows] whitened residual, or the dual weights
   RowMatrix influence;       // [functionals, rows]
   RowMatrix basis;           // [rows, rank] orthonormal (primal)
   RowMatrix functional;      // [functionals, rank] (primal)
   std::vector<double> packed, moment;  // see ParameterProblem; filled on first use
   int64_t packed_stride = 0, moment_stride = 0;
+
+  void fill_matrix() {
+    if (matrix.size() > 0) return;
+    matrix = -basis * basis.transpose();
+    matrix.diagonal().array() += 1;
+  }
 
   void pack() {
     if (!packed.empty()) return;
@@ -126,8 +133,7 @@ std::unique_ptr<PublishedFit::Base> PublishedFit::primal(int64_t farthest_gone) 
   const Eigen::VectorXd coefficient = basis.transpose() * output;
   fit->estimate = fit->functional * coefficient;
   fit->residual = output - basis * coefficient;
-  fit->matrix = -basis * basis.transpose();
-  fit->matrix.diagonal().array() += 1;
+  fit->room = 1 - basis.rowwise().squaredNorm().array();
   fit->influence = fit->functional * basis.transpose();
   fit->basis = std::move(basis);
   return fit;
@@ -152,6 +158,7 @@ std::unique_ptr<PublishedFit::Base> PublishedFit::dual() const {
   fit->influence = upper.solve(on_rows).transpose();           // F X^+ = (R^-1 (FQ)')'
   const Eigen::MatrixXd inverse = upper.solve(Eigen::MatrixXd::Identity(fit->rows, fit->rows));
   fit->matrix = inverse * inverse.transpose();
+  fit->room = fit->matrix.diagonal();
   fit->residual = fit->matrix * problem_.output;
   fit->estimate = fit->influence * problem_.output;
   return fit;
@@ -210,6 +217,7 @@ class PublishedFit::Batches {
 
   unsigned solve(Base& base, int64_t size, int64_t functionals) {
     if (base.dual || size <= base.rank || base.rank > kPackedParameters || scale_ != nullptr) {
+      base.fill_matrix();
       scratch_.resize(static_cast<size_t>(deletion_scratch(size)));
       DeletionProblem problem{base.matrix.data(), base.residual.data(), base.influence.data(), base.rows, functionals};
       RowMatrix extended;
@@ -292,7 +300,7 @@ Eigen::MatrixXd PublishedFit::delete_one() const {
   const Base& full = base(0);
   Eigen::MatrixXd change(full.influence.rows(), full.rows);
   for (int64_t i = 0; i < full.rows; ++i) {
-    const double room = full.matrix(i, i);
+    const double room = full.room[i];
     change.col(i) = full.influence.col(i) * (room > 1e-12 ? full.residual[i] / room : 0.0);
   }
   return change;
@@ -329,7 +337,7 @@ double PublishedFit::leave_one_out_r2() const {
   const double total = (weight * (output - mean).square()).sum();
   double left = 0;
   for (int64_t i = 0; i < full.rows; ++i) {
-    const double room = full.matrix(i, i);
+    const double room = full.room[i];
     if (room > 1e-12) left += full.residual[i] / room * (full.residual[i] / room);
   }
   return total > 1e-300 ? 1 - left / total : std::numeric_limits<double>::quiet_NaN();
