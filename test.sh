@@ -19,8 +19,8 @@ if [[ "${1:-}" == "--all" ]]; then
   ctest --test-dir build/asan --output-on-failure -j "$(nproc)" -LE slow
   scripts/build tsan -DTESSERA_TESTS=ON
   ctest --test-dir build/tsan --output-on-failure -j "$(nproc)" -L threads
-  scripts/build fuzz
-  scripts/run-fuzzers 10
+  scripts/build fuzz -DTESSERA_FUZZ_SECONDS=10
+  cmake --build build/fuzz --target fuzz-smoke
   # Last, so that the closing lines are the whole suite's.
   ctest --test-dir build/release -j "$(nproc)" | tail -n 4
 fi

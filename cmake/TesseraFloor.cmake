@@ -19,7 +19,7 @@ function(tessera_floor name)
 endfunction()
 
 function(tessera_warnings target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wno-psabi)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wno-psabi -Wno-missing-field-initializers)
 endfunction()
 
 # tessera_test(NAME SOURCES ... [DEPENDS floors...]): the executable tessera_test_NAME, every case known to ctest.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "engine/session_attention.h"
 #include "tessera/base/clock.h"
@@ -74,23 +75,33 @@ void Session::feed(std::span<const int32_t> tokens, SessionAttention& attention)
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
 }
 
-SessionAttention Session::prefill_attention() {
+SessionAttention Session::attention_for(SessionStage stage) {
   return SessionAttention({.cache = cache_,
                            .method = method_,
                            .loader = loader_.get(),
                            .pool = options_.pool,
-                           .stage = first_prefill_done_ ? SessionStage::follow_up : SessionStage::first_prefill,
+                           .stage = stage,
                            .measure_skipped_mass = options_.measure_skipped_mass});
 }
 
+SessionStage Session::prompt_stage() const {
+  return first_prefill_done_ ? SessionStage::follow_up : SessionStage::first_prefill;
+}
+
+void Session::step(int32_t token) {
+  check_room(static_cast<int64_t>(pending_.size()) + 1);
+  SessionAttention attention = attention_for(SessionStage::decode);
+  for (const int32_t earlier : std::exchange(pending_, {})) feed(std::span(&earlier, 1), attention);
+  feed(std::span(&token, 1), attention);
+}
+
 PrefillStats Session::prefill(std::span<const int32_t> tokens) {
-  std::vector<int32_t> all = std::move(pending_);
-  pending_.clear();
+  std::vector<int32_t> all = std::exchange(pending_, {});
   all.insert(all.end(), tokens.begin(), tokens.end());
   if (all.empty()) return {};
   check_room(static_cast<int64_t>(all.size()));
   const Stopwatch watch;
-  SessionAttention attention = prefill_attention();
+  SessionAttention attention = attention_for(prompt_stage());
   feed(all, attention);
   first_prefill_done_ = true;
   PrefillStats stats = attention.stats();
@@ -106,7 +117,7 @@ std::vector<double> Session::token_losses(std::span<const int32_t> tokens) {
   check_room(static_cast<int64_t>(tokens.size()));
   std::vector<double> losses;
   const auto count = static_cast<int64_t>(tokens.size());
-  SessionAttention attention = prefill_attention();
+  SessionAttention attention = attention_for(prompt_stage());
   const auto first = static_cast<int64_t>(tokens_.size());
   for (int64_t done = 0; done < count; done += kLogitRows) {
     const int64_t now = std::min(kLogitRows, count - done);
@@ -151,11 +162,7 @@ Generation Session::generate(std::span<const int32_t> question, const GenerateOp
 void Session::decode(const GenerateOptions& options, const Stopwatch& since_question, Generation& result) {
   Sampler sampler(options.sampling);
   model::Detokenizer detokenizer(model_->tokenizer(), options.stop_strings);
-  SessionAttention attention({.cache = cache_,
-                              .method = method_,
-                              .loader = loader_.get(),
-                              .pool = options_.pool,
-                              .stage = SessionStage::decode});
+  SessionAttention attention = attention_for(SessionStage::decode);
   const auto emit = [&](const std::string& piece) {
     if (piece.empty()) return;
     result.text += piece;

@@ -18,8 +18,8 @@ std::shared_ptr<std::byte> allocate(int64_t bytes) {
 
 void check_blocks(DType dtype, const Shape& shape) {
   if (shape.last() % block_elements(dtype) != 0) {
-    throw Error(ErrorCode::invalid_argument, "tensor {} of {}: the last dimension must be a multiple of {}", shape.str(),
-                to_string(dtype), block_elements(dtype));
+    throw Error(ErrorCode::invalid_argument, "tensor {} of {}: the last dimension must be a multiple of {}",
+                shape.str(), to_string(dtype), block_elements(dtype));
   }
 }
 
@@ -80,8 +80,8 @@ Tensor Tensor::borrow(DType dtype, const Shape& shape, std::span<const std::byte
   tensor.dtype_ = dtype;
   tensor.shape_ = shape;
   if (static_cast<int64_t>(bytes.size()) != tensor.bytes()) {
-    throw Error(ErrorCode::invalid_argument, "tensor {} of {}: expected {} bytes, found {}", shape.str(), to_string(dtype),
-                tensor.bytes(), bytes.size());
+    throw Error(ErrorCode::invalid_argument, "tensor {} of {}: expected {} bytes, found {}", shape.str(),
+                to_string(dtype), tensor.bytes(), bytes.size());
   }
   tensor.data_ = const_cast<std::byte*>(bytes.data());
   tensor.storage_ = std::move(keep_alive);

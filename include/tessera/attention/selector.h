@@ -1,7 +1,8 @@
 // Selectors: choose, per query head and prompt, what sparse prefill computes.
 //
-// A new selector is one header with its options, one source file, one line in the registry of engine/method.cpp, one row
-// in the shared test matrix tests/attention/selector_matrix_test.cpp and one quality-and-speed row in docs/attention.md.
+// A new selector is one header with its options, one source file, one line in the registry of engine/method.cpp, one
+// row in the shared test matrix tests/attention/selector_matrix_test.cpp and one quality-and-speed row in
+// docs/attention.md.
 #pragma once
 
 #include <memory>
@@ -12,8 +13,8 @@
 namespace tessera::attention {
 
 struct SelectContext {
-  int layer = 0;                // for selectors with a budget per layer and head
-  ThreadPool* pool = nullptr;   // null: ThreadPool::shared()
+  int layer = 0;               // for selectors with a budget per layer and head
+  ThreadPool* pool = nullptr;  // null: ThreadPool::shared()
 };
 
 class Selector {

@@ -28,14 +28,14 @@ struct VerticalSlashBudget {
   int64_t slash = 6096;     // diagonals kept, local ones included
 };
 struct VerticalSlashOptions {
-  VerticalSlashBudget budget;
+  VerticalSlashBudget budget = {};
   double recall = 0;        // > 0: ignore the fixed budget and choose per head the cheapest tiles and columns whose
                             // probe mass reaches this share, in (0, 1]
   int64_t probe_rows = 64;  // last query rows that are scored against all keys
   int64_t sinks = 30;       // columns always kept
   int64_t local = 100;      // diagonals 0..local-1 always kept
   // Budgets by (layer, query head), for example from an MInference configuration file.
-  std::map<std::pair<int, int>, VerticalSlashBudget> per_head;
+  std::map<std::pair<int, int>, VerticalSlashBudget> per_head = {};
 };
 std::unique_ptr<Selector> make_vertical_slash(const VerticalSlashOptions& options);
 

@@ -28,6 +28,7 @@
 namespace tessera::engine {
 
 class SessionAttention;
+enum class SessionStage : uint8_t;
 
 struct SessionOptions {
   // Prompt tokens computed at once; bounds the work space. Dense, a-shape and tri-shape give equal results for any value;
@@ -80,6 +81,9 @@ class Session {
   Generation generate(std::string_view question, const GenerateOptions& options);
   Generation generate(std::span<const int32_t> question, const GenerateOptions& options);
 
+  // Feeds one token as a decode step (through the loader where the method has one); the next logits are in logits().
+  void step(int32_t token);
+
   // Feeds tokens like `prefill` and returns the negative log-likelihood of each but the first (perplexity). Needs
   // tokens.size() * vocabulary floats per chunk.
   std::vector<double> token_losses(std::span<const int32_t> tokens);
@@ -101,7 +105,8 @@ class Session {
  private:
   void check_room(int64_t more) const;
   void feed(std::span<const int32_t> tokens, SessionAttention& attention);
-  SessionAttention prefill_attention();
+  SessionAttention attention_for(SessionStage stage);
+  SessionStage prompt_stage() const;
   void decode(const GenerateOptions& options, const Stopwatch& since_question, Generation& result);
   std::vector<int32_t> encode(std::string_view text) const;
 

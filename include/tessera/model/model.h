@@ -24,7 +24,8 @@ class LayerAttention {
   virtual ~LayerAttention() = default;
 
   // queries [n, query_heads, head_dim], keys and values [n, kv_heads, head_dim], f32, queries and keys rotated at the
-  // true positions first_position + i. Writes out [n, query_heads, head_dim] f32.
+  // true positions first_position + i. Writes out [n, query_heads, head_dim] f32. The tensors' memory is reused after
+  // the call: what must stay is copied.
   struct Call {
     int layer = 0;
     int64_t first_position = 0;
@@ -54,17 +55,20 @@ class Model {
   const ModelConfig& config() const;
   const Tokenizer& tokenizer() const;
   const ChatTemplate& chat_template() const;
-  // Stable digest of configuration and weights' table (not of every weight byte); results carry it.
+  // Stable digest of configuration, weights' table and a sample of every tensor's bytes (16 hexadecimal digits);
+  // results carry it.
   std::string digest() const;
   // Bytes of the mapped weights.
   int64_t weight_bytes() const;
 
   // Logits: [1, vocabulary] or [n, vocabulary] f32, undefined for Logits::none. Tokens outside the vocabulary throw
-  // Error(invalid_argument). Cost: 2 * parameters * n operations plus attention.
+  // Error(invalid_argument), and so does an empty span or a negative position. Cost: 2 * parameters * n operations plus
+  // attention. After the attention of the last layer only the rows whose logits are asked for are computed.
+  // Thread-safe.
   Tensor forward(std::span<const int32_t> tokens, int64_t first_position, LayerAttention& attention,
                  const ForwardOptions& options) const;
 
-  // Bytes of work space `forward` allocates for n tokens at once, attention excluded.
+  // Bytes of work space `forward` allocates for n tokens at once, attention and logits excluded.
   int64_t workspace_bytes(int64_t tokens) const;
 
  private:

@@ -21,24 +21,32 @@ namespace tessera::model {
 
 struct EncodeOptions {
   bool add_special = true;     // the tokens the model expects around a prompt (BOS), as its own files say
-  bool parse_special = false;  // text such as "<|im_start|>" becomes a control token; keep off for untrusted text
+  bool parse_special = false;  // text such as "<|im_start|>" becomes a control token; keep off for untrusted text.
+                               // Added tokens that are no control tokens are always looked for.
 };
 
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
+  // Never fails on any text: bytes that are not UTF-8 are encoded as they are, one by one. O(n log n).
   virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const = 0;
-  // The bytes of one token; empty for control tokens. A lone token may be an incomplete UTF-8 sequence.
+  // The bytes of one token; empty for control tokens and ids that are none. A lone token may be an incomplete UTF-8
+  // sequence.
   virtual std::string token_bytes(int32_t token) const = 0;
-  // All tokens together, special ones left out; as the reference library decodes.
+  // All tokens together, control tokens and ids that are none left out; always UTF-8: what is not becomes U+FFFD, as in
+  // the reference library.
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
 
+  // One above the highest token id.
   virtual int64_t vocabulary() const = 0;
-  // Id of a token given by its text (control tokens included), or -1.
+  // Id of a token given by its text (control tokens included), or -1. The text is what the token stands for, not how
+  // the vocabulary spells it: " of", not "Ġof" or "▁of".
   virtual int32_t find(std::string_view text) const = 0;
   virtual int32_t bos() const = 0;  // -1: none
   virtual int32_t eos() const = 0;  // -1: none
+  // SentencePiece vocabularies with a dummy prefix: one space at the start of a decoded text is not part of it.
+  virtual bool strips_first_space() const { return false; }
 };
 
 // Turns a stream of tokens into text: holds back incomplete UTF-8 and text that may be the start of a stop string.

@@ -19,7 +19,9 @@ constexpr int64_t kQuantBlock = 32;  // elements of one quantised block
 
 std::string_view to_string(DType dtype);
 
-constexpr bool is_quantised(DType dtype) { return dtype == DType::q8_0 || dtype == DType::q4_0 || dtype == DType::q4_1; }
+constexpr bool is_quantised(DType dtype) {
+  return dtype == DType::q8_0 || dtype == DType::q4_0 || dtype == DType::q4_1;
+}
 
 // Elements of the smallest addressable unit: 32 for quantised types, else 1.
 constexpr int64_t block_elements(DType dtype) { return is_quantised(dtype) ? kQuantBlock : 1; }
@@ -27,12 +29,17 @@ constexpr int64_t block_elements(DType dtype) { return is_quantised(dtype) ? kQu
 constexpr int64_t block_bytes(DType dtype) {
   switch (dtype) {
     case DType::f32:
-    case DType::i32: return 4;
+    case DType::i32:
+      return 4;
     case DType::f16:
-    case DType::bf16: return 2;
-    case DType::q8_0: return 34;
-    case DType::q4_0: return 18;
-    case DType::q4_1: return 20;
+    case DType::bf16:
+      return 2;
+    case DType::q8_0:
+      return 34;
+    case DType::q4_0:
+      return 18;
+    case DType::q4_1:
+      return 20;
   }
   return 0;
 }
@@ -42,7 +49,7 @@ constexpr int64_t row_bytes(DType dtype, int64_t elements) {
   return elements / block_elements(dtype) * block_bytes(dtype);
 }
 
-// Scalar conversions, round to nearest even. The vectorised ones are in tensor/convert.h.
+// Scalar conversions, round to nearest even. The vectorised ones are in tensor/ops.h.
 float f16_to_f32(uint16_t bits);
 uint16_t f32_to_f16(float value);
 float bf16_to_f32(uint16_t bits);

@@ -4,8 +4,8 @@
 //   float* row = hidden.data<float>() + 3 * width;
 //   Tensor weight = Tensor::borrow(DType::q4_1, {out, in}, mapped_bytes, keep_alive);   // no copy
 //
-// A Tensor is a handle: copying it shares the storage; `clone()` copies the bytes. Host pointers are handed out only for
-// CPU tensors; floors above tensor/ must not assume that a tensor has one.
+// A Tensor is a handle: copying it shares the storage; `clone()` copies the bytes. Host pointers are handed out only
+// for CPU tensors; floors above tensor/ must not assume that a tensor has one.
 #pragma once
 
 #include <array>

@@ -1,0 +1,257 @@
+// Speed of the attention floor on one core: dense by length and head size against the FMA peak, and every selector
+// against dense on inputs with planted structure. Times are CPU seconds of one thread, medians over repeats; ratios are
+// taken within one repeat.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "fma_peak.h"
+#include "tessera/attention/selectors.h"
+#include "tessera/base/build_info.h"
+#include "tessera/base/file.h"
+#include "tessera/base/random.h"
+#include "tessera/base/statistics.h"
+
+namespace tessera::attention {
+namespace {
+
+struct CaseShape {
+  int64_t query_rows;
+  int64_t key_rows;
+  int64_t query_heads;
+  int64_t kv_heads;
+  int64_t head_dim;
+  TileFormat format = TileFormat::f32;
+};
+
+// A cache with storage of its own.
+struct Case {
+  CaseShape shape;
+  Tensor queries;               // [query_rows, query_heads, head_dim]
+  std::vector<Tensor> storage;  // [kv_heads] tiles
+  std::vector<std::vector<KeyValueTile>> tiles;
+  std::vector<HeadKeys> heads;
+
+  AttentionInput input() const {
+    return {.queries = queries, .heads = heads, .first_position = shape.key_rows - shape.query_rows};
+  }
+  // Causal pairs times query heads.
+  double pairs() const {
+    const auto rows = static_cast<double>(shape.query_rows);
+    const auto before = static_cast<double>(shape.key_rows - shape.query_rows);
+    return static_cast<double>(shape.query_heads) * (rows * before + rows * (rows + 1) / 2);
+  }
+  double flops() const { return 4 * pairs() * static_cast<double>(shape.head_dim); }
+};
+
+// N(0, 1) content. With `planted`, the structure that heads of language models show: four sinks, a window that decays
+// over a few hundred rows, one column in 500, and in odd heads a diagonal at distance 1000; about 3 % of the mass stays
+// diffuse.
+Case make_case(const CaseShape& shape, bool planted) {
+  Case made{.shape = shape, .queries = {}, .storage = {}, .tiles = {}, .heads = {}};
+  Random random(7);
+  made.queries = Tensor::empty(DType::f32, {shape.query_rows, shape.query_heads, shape.head_dim});
+  float* queries = made.queries.data<float>();
+  for (int64_t i = 0; i < made.queries.elements(); ++i) queries[i] = static_cast<float>(random.normal());
+  const int64_t group = shape.query_heads / shape.kv_heads;
+  const int64_t row_tiles = (shape.key_rows + kTileRows - 1) / kTileRows;
+  const int64_t bytes = tile_bytes(shape.format, shape.head_dim);
+  const int64_t first_position = shape.key_rows - shape.query_rows;
+  std::vector<float> keys(static_cast<size_t>(row_tiles * kTileRows * shape.head_dim));
+  std::vector<float> values(keys.size());
+  for (int64_t h = 0; h < shape.kv_heads; ++h) {
+    for (float& x : keys) x = static_cast<float>(random.normal());
+    for (float& x : values) x = static_cast<float>(random.normal());
+    if (planted) {
+      // Channel 0 marks sinks and columns; channels 1 and 2 hold a slow rotation, whose product decays with distance.
+      const float mark = 3.0F * std::sqrt(static_cast<float>(shape.head_dim));
+      for (int64_t row = 0; row < shape.key_rows; ++row) {
+        float* key = keys.data() + row * shape.head_dim;
+        const double angle = 0.004 * static_cast<double>(row);
+        key[0] = row < 4 || row % 500 == 77 ? mark : 0;
+        key[1] = 2.0F * mark * static_cast<float>(std::cos(angle));
+        key[2] = 2.0F * mark * static_cast<float>(std::sin(angle));
+      }
+      for (int64_t row = 0; row < shape.query_rows; ++row) {
+        for (int64_t g = 0; g < group; ++g) {
+          float* query = queries + (row * shape.query_heads + h * group + g) * shape.head_dim;
+          const int64_t at = first_position + row;
+          const double angle = 0.004 * static_cast<double>(at);
+          if (g % 2 == 1 && at >= 1000) {
+            for (int64_t c = 3; c < shape.head_dim; ++c) {
+              query[c] = 1.5F * keys[static_cast<size_t>((at - 1000) * shape.head_dim + c)];
+            }
+          }
+          query[0] = 3.0F;
+          query[1] = 2.0F * static_cast<float>(std::cos(angle));
+          query[2] = 2.0F * static_cast<float>(std::sin(angle));
+        }
+      }
+    }
+    made.storage.push_back(Tensor::empty(DType::i32, {row_tiles, bytes / 4}));
+    std::byte* base = made.storage.back().mutable_raw();
+    made.tiles.emplace_back();
+    for (int64_t tile = 0; tile < row_tiles; ++tile) {
+      const int64_t offset = tile * kTileRows * shape.head_dim;
+      encode_tile(base + tile * bytes, shape.format, shape.head_dim,
+                  {keys.data() + offset, values.data() + offset, shape.head_dim});
+      const auto rows = static_cast<int32_t>(std::min<int64_t>(kTileRows, shape.key_rows - tile * kTileRows));
+      made.tiles.back().push_back({base + tile * bytes, rows, shape.format});
+    }
+  }
+  for (const auto& head_tiles : made.tiles)
+    made.heads.push_back({.tiles = head_tiles, .positions = {}, .rows = shape.key_rows});
+  return made;
+}
+
+template <typename Work>
+double cpu_seconds(const Work& work) {
+  const double start = bench::thread_cpu_seconds();
+  work();
+  return bench::thread_cpu_seconds() - start;
+}
+
+nlohmann::json summary(const std::vector<double>& values) {
+  return {{"median", median(values)},
+          {"low", quantile(values, 0.1)},
+          {"high", quantile(values, 0.9)},
+          {"repeats", values.size()}};
+}
+
+struct Settings {
+  int repeats = 5;
+  int64_t largest = 16384;
+  double peak = 1;
+};
+
+nlohmann::json bench_dense(const Settings& settings, ThreadPool& one) {
+  nlohmann::json rows = nlohmann::json::array();
+  fmt::print("\ndense prefill, 4 query heads / 2 KV heads, f32 unless said\n{:>8} {:>9} {:>8} {:>10} {:>8}\n", "rows",
+             "head_dim", "format", "GFLOP/s", "of peak");
+  const auto run = [&](const CaseShape& shape) {
+    const Case made = make_case(shape, false);
+    std::vector<double> rates;
+    for (int repeat = 0; repeat < settings.repeats; ++repeat) {
+      rates.push_back(made.flops() / cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); }) * 1e-9);
+    }
+    fmt::print("{:>8} {:>9} {:>8} {:>10.1f} {:>7.1f}%\n", shape.key_rows, shape.head_dim, to_string(shape.format),
+               median(rates), 100 * median(rates) / settings.peak);
+    rows.push_back({{"rows", shape.key_rows},
+                    {"head_dim", shape.head_dim},
+                    {"format", to_string(shape.format)},
+                    {"gflops", summary(rates)},
+                    {"share_of_peak", median(rates) / settings.peak}});
+  };
+  for (const int64_t head_dim : {64, 128}) {
+    for (int64_t n = 1024; n <= settings.largest; n *= 2) run({n, n, 4, 2, head_dim});
+  }
+  for (const int64_t head_dim : {32, 96, 256}) run({2048, 2048, 4, 2, head_dim});
+  for (const TileFormat format : {TileFormat::bf16, TileFormat::f16, TileFormat::kivi4, TileFormat::kivi2}) {
+    run({4096, 4096, 4, 2, 64, format});
+  }
+  return rows;
+}
+
+nlohmann::json bench_decode(const Settings& settings, ThreadPool& one) {
+  nlohmann::json rows = nlohmann::json::array();
+  fmt::print("\ndecode, one query row, 32K rows, head_dim 64, 4 KV heads\n{:>6} {:>8} {:>10} {:>8}\n", "group",
+             "format", "GFLOP/s", "GB/s");
+  for (const TileFormat format : {TileFormat::f32, TileFormat::bf16, TileFormat::f16, TileFormat::kivi4}) {
+    for (const int64_t group : {1, 2, 4, 8}) {
+      const Case made = make_case({1, 32768, 4 * group, 4, 64, format}, false);
+      const double bytes = 4.0 * 32768 / kTileRows * static_cast<double>(tile_bytes(format, 64));
+      std::vector<double> rates;
+      for (int repeat = 0; repeat < 4 * settings.repeats; ++repeat) {
+        rates.push_back(1 / cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); }) * 1e-9);
+      }
+      fmt::print("{:>6} {:>8} {:>10.1f} {:>8.1f}\n", group, to_string(format), made.flops() * median(rates),
+                 bytes * median(rates));
+      rows.push_back({{"group", group},
+                      {"format", to_string(format)},
+                      {"gflops", made.flops() * median(rates)},
+                      {"gbytes_per_second", bytes * median(rates)}});
+    }
+  }
+  return rows;
+}
+
+nlohmann::json bench_selectors(const Settings& settings, ThreadPool& one) {
+  nlohmann::json rows = nlohmann::json::array();
+  fmt::print("\nselectors, planted structure, 4 query heads / 2 KV heads, head_dim 64; times over dense\n");
+  fmt::print("{:>7} {:<44} {:>8} {:>8} {:>8} {:>8} {:>9}\n", "rows", "selector", "density", "attend", "limit", "select",
+             "skipped");
+  for (int64_t n = 4096; n <= std::max<int64_t>(settings.largest, 4096); n *= 2) {
+    const Case made = make_case({n, n, 4, 2, 64}, true);
+    std::vector<std::unique_ptr<Selector>> selectors;
+    selectors.push_back(make_a_shape({.sinks = 128, .window = n / 8}));
+    selectors.push_back(make_tri_shape({.sinks = 128, .window = n / 8}));
+    selectors.push_back(make_vertical_slash({.budget = {.vertical = n / 16, .slash = n / 8}}));
+    selectors.push_back(make_vertical_slash({.recall = 0.95}));
+    selectors.push_back(make_block_sparse({.top_k = n / 64 / 8}));
+    selectors.push_back(make_auto({}));
+    for (const auto& selector : selectors) {
+      const WorkList work = selector->select(made.input(), {.pool = &one});
+      std::vector<double> attend_ratios;
+      std::vector<double> select_ratios;
+      AttentionPartial sparse;
+      for (int repeat = 0; repeat < settings.repeats; ++repeat) {
+        const double dense = cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); });
+        attend_ratios.push_back(cpu_seconds([&] { sparse = attend(made.input(), work, {.pool = &one}); }) / dense);
+        select_ratios.push_back(cpu_seconds([&] { selector->select(made.input(), {.pool = &one}); }) / dense);
+      }
+      const double density = executed_density(work);
+      const double skipped = skipped_mass(made.input(), sparse, 32, {.pool = &one});
+      fmt::print("{:>7} {:<44} {:>8.4f} {:>8.4f} {:>8.4f} {:>8.4f} {:>9.5f}\n", n, selector->describe(), density,
+                 median(attend_ratios), 1.15 * density + 0.02, median(select_ratios), skipped);
+      rows.push_back({{"rows", n},
+                      {"selector", selector->describe()},
+                      {"density", density},
+                      {"attend_over_dense", summary(attend_ratios)},
+                      {"select_over_dense", summary(select_ratios)},
+                      {"skipped_mass", skipped}});
+    }
+  }
+  return rows;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Attention benchmark: dense, decode and every selector, on one core");
+  Settings settings;
+  std::string json_path;
+  std::string part = "all";
+  app.add_option("--repeats", settings.repeats, "timed repeats of every case")->check(CLI::Range(1, 1000));
+  app.add_option("--largest", settings.largest, "largest number of rows")->check(CLI::Range(1024, 1 << 20));
+  app.add_option("--part", part, "which part to run")->check(CLI::IsMember({"all", "dense", "decode", "selectors"}));
+  app.add_option("--json", json_path, "also write the results to this file");
+  CLI11_PARSE(app, argc, argv);
+
+  ThreadPool one(1);
+  const bench::FmaPeak peak = bench::measure_fma_peak(one);
+  settings.peak = peak.one_thread;
+  nlohmann::json result = {
+      {"machine", machine_description()}, {"seed", 7}, {"fma_peak_gflops", peak.one_thread}, {"target", peak.target}};
+  fmt::print("{}\nFMA peak of one core: {:.1f} GFLOP/s ({})\n", result["machine"].dump(2), peak.one_thread,
+             peak.target);
+  if (part == "all" || part == "dense") result["dense"] = bench_dense(settings, one);
+  if (part == "all" || part == "decode") result["decode"] = bench_decode(settings, one);
+  if (part == "all" || part == "selectors") result["selectors"] = bench_selectors(settings, one);
+  if (!json_path.empty()) write_file_atomically(json_path, result.dump(2) + "\n");
+  return 0;
+}
+
+}  // namespace
+}  // namespace tessera::attention
+
+int main(int argc, char** argv) {
+  try {
+    return tessera::attention::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << '\n';
+    return 1;
+  }
+}
