@@ -2,8 +2,8 @@
 //
 //   explain_bench parity|quality|speed|compas|scale [--trials N] [--first-seed S] [--json FILE] [--data FOLDER]
 //
-// Coverage counts targets inside their 95 % interval over simulated trials (seeds 1000.. report, seeds 500000.. develop);
-// standard errors treat trials as independent. Times are CPU milliseconds, medians.
+// Coverage counts targets inside their 95 % interval over simulated trials (seeds 1000.. report, seeds 500000..
+// develop); standard errors treat trials as independent. Times are CPU milliseconds, medians.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -13,7 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "explain/forest.h"
-#include "../tests/explain/simulation.h"
+#include "explain/simulation.h"
 #include "tessera/base/build_info.h"
 #include "tessera/base/clock.h"
 #include "tessera/base/file.h"
@@ -83,9 +83,11 @@ nlohmann::json summarise(const std::string& name, const Trials& trials, double c
     row["target_coverage"].push_back(mean_of(values));
     if (per_target.size() <= 8) targets += fmt::format(" {:.3f}", mean_of(values));
   }
-  fmt::print("{:34} T={:4} coverage {:.3f} ± {:.3f} [{} ] width {:.3f} ± {:.3f} median {:.3f} IS {:.3f} ± {:.3f} error median {:.4f} mean {:.4f} cpu {:.2f} ms\n",
-             name, trials.size(), mean_of(coverage), error_of(coverage), targets, mean_of(width), error_of(width), median(all_width),
-             mean_of(score), error_of(score), median(error), mean_of(error), cpu_ms);
+  fmt::print(
+      "{:34} T={:4} coverage {:.3f} ± {:.3f} [{} ] width {:.3f} ± {:.3f} median {:.3f} IS {:.3f} ± {:.3f} error median "
+      "{:.4f} mean {:.4f} cpu {:.2f} ms\n",
+      name, trials.size(), mean_of(coverage), error_of(coverage), targets, mean_of(width), error_of(width),
+      median(all_width), mean_of(score), error_of(score), median(error), mean_of(error), cpu_ms);
   std::fflush(stdout);
   return row;
 }
@@ -126,7 +128,8 @@ nlohmann::json run_simulation(const Run& run) {
   for (size_t t = 0; t < trials.size(); ++t) {
     Simulation simulation(run.first_seed + t, run.rows);
     if (run.linear) {
-      for (int64_t i = 0; i < run.rows; ++i) simulation.outputs[static_cast<size_t>(i)] = linear_truth(simulation.inputs.data() + 4 * i);
+      for (int64_t i = 0; i < run.rows; ++i)
+        simulation.outputs[static_cast<size_t>(i)] = linear_truth(simulation.inputs.data() + 4 * i);
     }
     Random random(run.first_seed + t);
     for (double& output : simulation.outputs) output += run.noise > 0 ? run.noise * random.normal() : 0;
@@ -161,16 +164,15 @@ Options published(int64_t neighbours, int degree, double ratio, Weights weights)
 }
 
 const std::vector<std::pair<std::string, Options>>& settings() {
-  static const std::vector<std::pair<std::string, Options>> all = {{"A", published(66, 4, 0.894, Weights::linear)},
-                                                                   {"B", published(64, 2, 0.75, Weights::none)},
-                                                                   {"C", published(66, 2, 0.667, Weights::linear)},
-                                                                   {"D", published(150, 2, 0.667, Weights::linear)},
-                                                                   {"E", published(66, 2, 0.894, Weights::linear)},
-                                                                   {"F", published(150, 4, 0.5, Weights::linear)}};
+  static const std::vector<std::pair<std::string, Options>> all = {
+      {"A", published(66, 4, 0.894, Weights::linear)}, {"B", published(64, 2, 0.75, Weights::none)},
+      {"C", published(66, 2, 0.667, Weights::linear)}, {"D", published(150, 2, 0.667, Weights::linear)},
+      {"E", published(66, 2, 0.894, Weights::linear)}, {"F", published(150, 4, 0.5, Weights::linear)}};
   return all;
 }
 
-// Zero for every feature with a point interval, and a constant interval of the given half widths learned from other seeds.
+// Zero for every feature with a point interval, and a constant interval of the given half widths learned from other
+// seeds.
 nlohmann::json trivial_rivals(int64_t trials, uint64_t first_seed) {
   std::vector<std::vector<double>> spread(4);
   const auto truths = [](uint64_t seed) {
@@ -184,7 +186,9 @@ nlohmann::json trivial_rivals(int64_t trials, uint64_t first_seed) {
         other[j] = simulation.query[j] != 0 ? 0 : count[1] >= count[2] ? 1 : 2;
       }
       const double* x = simulation.query.data();
-      result.push_back({j < 2 ? Simulation::slope(x, static_cast<int>(j)) : Simulation::truth(x) - Simulation::truth(other.data()), 0, 0, 0});
+      result.push_back(
+          {j < 2 ? Simulation::slope(x, static_cast<int>(j)) : Simulation::truth(x) - Simulation::truth(other.data()),
+           0, 0, 0});
     }
     return result;
   };
@@ -206,7 +210,8 @@ nlohmann::json trivial_rivals(int64_t trials, uint64_t first_seed) {
 
 nlohmann::json parity(int64_t trials, uint64_t first_seed) {
   nlohmann::json rows;
-  for (const auto& [name, options] : settings()) rows.push_back(run_simulation({"published " + name, options, 2000, trials, first_seed}));
+  for (const auto& [name, options] : settings())
+    rows.push_back(run_simulation({"published " + name, options, 2000, trials, first_seed}));
   return rows;
 }
 
@@ -221,8 +226,10 @@ nlohmann::json quality(int64_t trials, uint64_t first_seed) {
   rows.push_back(run_simulation({"default, noise 0.05 (Q6)", kernel, 2000, trials, first_seed, 0.05}));
   rows.push_back(run_simulation({"default, noise 0.2 (Q6)", kernel, 2000, trials, first_seed, 0.2}));
   rows.push_back(run_simulation({"default, linear, noise 0.2 (Q6)", kernel, 2000, trials, first_seed, 0.2, true}));
-  rows.push_back(run_simulation({"default, linear, exact (Q6)", kernel, 2000, std::min<int64_t>(trials, 100), first_seed, 0, true}));
-  rows.push_back(run_simulation({"default, n = 20000 (Q3)", kernel, 20000, std::max<int64_t>(1, trials / 5), first_seed}));
+  rows.push_back(run_simulation(
+      {"default, linear, exact (Q6)", kernel, 2000, std::min<int64_t>(trials, 100), first_seed, 0, true}));
+  rows.push_back(
+      run_simulation({"default, n = 20000 (Q3)", kernel, 20000, std::max<int64_t>(1, trials / 5), first_seed}));
   return rows;
 }
 
@@ -260,9 +267,13 @@ nlohmann::json time_rows(const std::string& name, const Explainer& explainer, in
     if (i > 0) cpu.push_back(watch.elapsed().cpu_ms);
   }
   const double spread = quantile(cpu, 0.95) - quantile(cpu, 0.05);
-  fmt::print("{:44} {:9.3f} ms (5-95 % spread {:.3f}), reference {:.0f} ms, {:.0f} times\n", name, median(cpu), spread, reference_ms,
-             reference_ms / median(cpu));
-  return {{"name", name}, {"cpu_ms", median(cpu)}, {"spread_ms", spread}, {"reference_ms", reference_ms}, {"queries", queries}};
+  fmt::print("{:44} {:9.3f} ms (5-95 % spread {:.3f}), reference {:.0f} ms, {:.0f} times\n", name, median(cpu), spread,
+             reference_ms, reference_ms / median(cpu));
+  return {{"name", name},
+          {"cpu_ms", median(cpu)},
+          {"spread_ms", spread},
+          {"reference_ms", reference_ms},
+          {"queries", queries}};
 }
 
 nlohmann::json speed() {
@@ -279,9 +290,12 @@ nlohmann::json speed() {
     const Explainer explainer(shape.view(), shape.outputs, shape.features, options);
     rows.push_back(time_rows(name, explainer, 21, reference_ms));
   };
-  shaped("COMPAS shape (150 rows, 26 parameters)", Shape(6172, 3, 4, 1), published(150, 2, 0.667, Weights::linear), 23900);
-  shaped("German shape (40 rows, 196 parameters)", Shape(1000, 7, 20, 2), published(40, 2, 0.9, Weights::linear), 225000);
-  shaped("Spambase shape (150 rows, 1711 parameters)", Shape(1613, 57, 0, 3), published(150, 2, 0.9, Weights::linear), 380000);
+  shaped("COMPAS shape (150 rows, 26 parameters)", Shape(6172, 3, 4, 1), published(150, 2, 0.667, Weights::linear),
+         23900);
+  shaped("German shape (40 rows, 196 parameters)", Shape(1000, 7, 20, 2), published(40, 2, 0.9, Weights::linear),
+         225000);
+  shaped("Spambase shape (150 rows, 1711 parameters)", Shape(1613, 57, 0, 3), published(150, 2, 0.9, Weights::linear),
+         380000);
   Options kernel;
   const Explainer explainer(simulation.view(), simulation.outputs, simulation.features, kernel);
   rows.push_back(time_rows("default, simulation", explainer, 101, 19300));
@@ -296,9 +310,11 @@ struct Compas {
   TableView view() const { return {inputs.data(), nullptr, rows, static_cast<int64_t>(features.size())}; }
 
   explicit Compas(const std::filesystem::path& folder) {
-    const Table table = read_table(folder / "explain" / "compas.csv", {.categorical = {"two_year_recid", "c_charge_degree", "sex", "race", "split"}});
+    const Table table = read_table(folder / "explain" / "compas.csv",
+                                   {.categorical = {"two_year_recid", "c_charge_degree", "sex", "race", "split"}});
     rows = table.rows;
-    const std::vector<std::string> names = {"age", "two_year_recid", "c_charge_degree", "sex", "priors_count", "length_of_stay", "race"};
+    const std::vector<std::string> names = {
+        "age", "two_year_recid", "c_charge_degree", "sex", "priors_count", "length_of_stay", "race"};
     for (const std::string& name : names) {
       const Column& column = table.columns[static_cast<size_t>(table.column(name))];
       Feature feature{name, column.kind, column.levels, {}, {}};
@@ -309,12 +325,14 @@ struct Compas {
     for (int64_t i = 0; i < rows; ++i) {
       for (const std::string& name : names) inputs.push_back(table.at(i, table.column(name)));
       outputs.push_back(table.at(i, table.column("model_output")));
-      if (table.columns[static_cast<size_t>(split)].levels[static_cast<size_t>(table.at(i, split))] == "test") test.push_back(i);
+      if (table.columns[static_cast<size_t>(split)].levels[static_cast<size_t>(table.at(i, split))] == "test")
+        test.push_back(i);
     }
   }
 };
 
-nlohmann::json explain_compas(const std::string& name, const Compas& data, const std::vector<double>& logged, const Forest& truth, const Options& options) {
+nlohmann::json explain_compas(const std::string& name, const Compas& data, const std::vector<double>& logged,
+                              const Forest& truth, const Options& options) {
   const Explainer explainer(data.view(), logged, data.features, options);
   Trials trials;
   std::vector<double> cpu;
@@ -341,8 +359,8 @@ nlohmann::json explain_compas(const std::string& name, const Compas& data, const
   return summarise(name, trials, median(cpu));
 }
 
-// Our own random forest (100 trees, bootstrap, all features' square root per split) trained on the logged decisions of the
-// train split stands for the black box: its outputs are logged, and its true differences are known.
+// Our own random forest (100 trees, bootstrap, all features' square root per split) trained on the logged decisions of
+// the train split stands for the black box: its outputs are logged, and its true differences are known.
 nlohmann::json compas(const std::filesystem::path& folder) {
   const Compas data(folder);
   std::vector<char> is_test(static_cast<size_t>(data.rows), 0);
@@ -354,9 +372,11 @@ nlohmann::json compas(const std::filesystem::path& folder) {
     labels.push_back(data.outputs[static_cast<size_t>(i)] > 0.5 ? 1 : 0);
   }
   const TableView train{inputs.data(), nullptr, static_cast<int64_t>(labels.size()), 7};
-  const Forest truth(train, labels, data.features, {.trees = 100, .best_splits = true, .candidates = 2, .bootstrap = true, .seed = 0});
+  const Forest truth(train, labels, data.features,
+                     {.trees = 100, .best_splits = true, .candidates = 2, .bootstrap = true, .seed = 0});
   std::vector<double> logged;
-  for (int64_t i = 0; i < data.rows; ++i) logged.push_back(truth.predict(std::span(data.inputs).subspan(static_cast<size_t>(i) * 7, 7)));
+  for (int64_t i = 0; i < data.rows; ++i)
+    logged.push_back(truth.predict(std::span(data.inputs).subspan(static_cast<size_t>(i) * 7, 7)));
   Options base;
   base.classification = true;
   base.importance = ImportanceKind::difference;
@@ -375,8 +395,12 @@ nlohmann::json compas(const std::filesystem::path& folder) {
   const Stopwatch watch;
   (void)all.explain_rows(0, data.rows);
   const Elapsed elapsed = watch.elapsed();
-  fmt::print("COMPAS published, all {} rows, 1000 replicates: {:.1f} s CPU, {:.1f} s wall on {} threads\n", data.rows, elapsed.cpu_ms / 1000, elapsed.wall_ms / 1000, ThreadPool::shared().threads());
-  rows.push_back({{"name", "COMPAS all rows"}, {"rows", data.rows}, {"cpu_s", elapsed.cpu_ms / 1000}, {"wall_s", elapsed.wall_ms / 1000}});
+  fmt::print("COMPAS published, all {} rows, 1000 replicates: {:.1f} s CPU, {:.1f} s wall on {} threads\n", data.rows,
+             elapsed.cpu_ms / 1000, elapsed.wall_ms / 1000, ThreadPool::shared().threads());
+  rows.push_back({{"name", "COMPAS all rows"},
+                  {"rows", data.rows},
+                  {"cpu_s", elapsed.cpu_ms / 1000},
+                  {"wall_s", elapsed.wall_ms / 1000}});
   return rows;
 }
 
@@ -408,9 +432,12 @@ nlohmann::json scale(int64_t rows) {
       cpu.push_back(watch.elapsed().cpu_ms);
     }
     const std::string name = published_kind ? "published D, 1000 replicates" : "default (kernel)";
-    fmt::print("{} rows x 8, {}: open and index {:.1f} s, first answer {:.0f} ms, then {:.2f} ms each; whole table {:.1f} core-minutes\n", rows, name,
-               open_ms / 1000, first_ms, median(cpu), median(cpu) * static_cast<double>(rows) / 60000);
-    result.push_back({{"rows", rows}, {"name", name}, {"open_s", open_ms / 1000}, {"first_ms", first_ms}, {"cpu_ms", median(cpu)}});
+    fmt::print(
+        "{} rows x 8, {}: open and index {:.1f} s, first answer {:.0f} ms, then {:.2f} ms each; whole table {:.1f} "
+        "core-minutes\n",
+        rows, name, open_ms / 1000, first_ms, median(cpu), median(cpu) * static_cast<double>(rows) / 60000);
+    result.push_back(
+        {{"rows", rows}, {"name", name}, {"open_s", open_ms / 1000}, {"first_ms", first_ms}, {"cpu_ms", median(cpu)}});
   }
   return result;
 }

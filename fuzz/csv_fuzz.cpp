@@ -9,7 +9,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tessera;
   try {
-    (void)explain::parse_csv({reinterpret_cast<const char*>(data), size}, "input", {.categorical_up_to = 3, .max_levels = 100});
+    (void)explain::parse_csv({reinterpret_cast<const char*>(data), size}, "input",
+                             {.categorical_up_to = 3, .max_levels = 100});
   } catch (const Error&) {
   }
   try {

@@ -31,9 +31,9 @@ struct Problem {
 // One number to report: plus minus minus (indices of points), or a derivative at the query.
 struct Target {
   int64_t feature = 0;
-  int64_t level = -1;      // categorical contrast; -1: the feature's own importance is this target
+  int64_t level = -1;  // categorical contrast; -1: the feature's own importance is this target
   int64_t plus = 0;
-  int64_t minus = -1;      // -1: derivative at point 0
+  int64_t minus = -1;  // -1: derivative at point 0
 };
 
 // The query is point 0.

@@ -30,7 +30,8 @@ class CsvReader {
     line = line_;
     for (;;) {
       fields.push_back(field());
-      if (fields.size() > kMaxColumns) throw Error(ErrorCode::limit_exceeded, "{}: row {} has more than {} columns", name_, line, kMaxColumns);
+      if (fields.size() > kMaxColumns)
+        throw Error(ErrorCode::limit_exceeded, "{}: row {} has more than {} columns", name_, line, kMaxColumns);
       if (at_ >= text_.size()) return true;
       if (text_[at_] == ',') {
         ++at_;
@@ -63,7 +64,8 @@ class CsvReader {
     std::string value;
     ++at_;
     for (;;) {
-      if (at_ >= text_.size()) throw Error(ErrorCode::bad_file, "{}: row {}: a quoted field is not closed", name_, start);
+      if (at_ >= text_.size())
+        throw Error(ErrorCode::bad_file, "{}: row {}: a quoted field is not closed", name_, start);
       const char c = text_[at_++];
       if (c == '\n') ++line_;
       if (c != '"') {
@@ -141,7 +143,8 @@ bool few_whole_numbers(const ColumnReader& column, int64_t limit) {
 }
 
 // Levels ascending: by value when all are numbers (1 and 1.0 are one level), by text otherwise.
-void make_categorical(const ColumnReader& source, Column& column, std::vector<double>& out, std::string_view file, int64_t max_levels) {
+void make_categorical(const ColumnReader& source, Column& column, std::vector<double>& out, std::string_view file,
+                      int64_t max_levels) {
   std::map<double, std::string> by_value;
   std::vector<std::string> by_text;
   for (const auto& [text, code] : source.dictionary) {
@@ -158,24 +161,31 @@ void make_categorical(const ColumnReader& source, Column& column, std::vector<do
     column.levels = by_text;
   }
   if (static_cast<int64_t>(column.levels.size()) > max_levels) {
-    throw Error(ErrorCode::limit_exceeded, "{}: column '{}' has {} different values; more than {} categories are refused; is it an identifier to --ignore?",
+    throw Error(ErrorCode::limit_exceeded,
+                "{}: column '{}' has {} different values; more than {} categories are refused; is it an identifier to "
+                "--ignore?",
                 file, source.name, column.levels.size(), max_levels);
   }
   std::vector<double> code_to_level(source.dictionary.size());
   for (const auto& [text, code] : source.dictionary) {
     double value = 0;
     if (source.numeric && parse_number(text, value)) {
-      code_to_level[static_cast<size_t>(code)] = static_cast<double>(std::distance(by_value.begin(), by_value.find(value + 0.0)));
+      code_to_level[static_cast<size_t>(code)] =
+          static_cast<double>(std::distance(by_value.begin(), by_value.find(value + 0.0)));
     } else {
-      code_to_level[static_cast<size_t>(code)] = static_cast<double>(std::lower_bound(by_text.begin(), by_text.end(), text) - by_text.begin());
+      code_to_level[static_cast<size_t>(code)] =
+          static_cast<double>(std::lower_bound(by_text.begin(), by_text.end(), text) - by_text.begin());
     }
   }
-  for (size_t i = 0; i < out.size(); ++i) out[i] = source.codes[i] < 0 ? kMissing : code_to_level[static_cast<size_t>(source.codes[i])];
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = source.codes[i] < 0 ? kMissing : code_to_level[static_cast<size_t>(source.codes[i])];
 }
 
-void check_names(const std::vector<std::string>& wanted, const std::vector<std::string>& header, std::string_view name) {
+void check_names(const std::vector<std::string>& wanted, const std::vector<std::string>& header,
+                 std::string_view name) {
   for (const std::string& column : wanted) {
-    if (!contains(header, column)) throw Error(ErrorCode::not_found, "{}: column '{}' is not in the table", name, column);
+    if (!contains(header, column))
+      throw Error(ErrorCode::not_found, "{}: column '{}' is not in the table", name, column);
   }
 }
 
@@ -187,13 +197,15 @@ std::vector<ColumnReader> read_columns(std::string_view text, std::string_view n
   std::set<std::string> seen;
   for (const std::string& column : header) {
     if (column.empty()) throw Error(ErrorCode::bad_file, "{}: row 1: a column has no name", name);
-    if (!seen.insert(column).second) throw Error(ErrorCode::bad_file, "{}: row 1: two columns are named '{}'", name, column);
+    if (!seen.insert(column).second)
+      throw Error(ErrorCode::bad_file, "{}: row 1: two columns are named '{}'", name, column);
   }
   std::vector<ColumnReader> columns(header.size());
   for (size_t j = 0; j < header.size(); ++j) columns[j].name = header[j];
   while (reader.next(fields, line)) {
     if (fields.size() != header.size()) {
-      throw Error(ErrorCode::bad_file, "{}: row {} has {} fields; the first row names {} columns", name, line, fields.size(), header.size());
+      throw Error(ErrorCode::bad_file, "{}: row {} has {} fields; the first row names {} columns", name, line,
+                  fields.size(), header.size());
     }
     for (size_t j = 0; j < fields.size(); ++j) columns[j].add(fields[j], line);
   }
@@ -217,7 +229,8 @@ Table parse_csv(std::string_view text, std::string_view name, const ReadOptions&
     column.name = source.name;
     column.missing = source.missing;
     if (contains(options.continuous, source.name) && !source.numeric) {
-      throw Error(ErrorCode::bad_file, "{}: row {}, column '{}': expected a number, found '{}'", name, source.first_text_row, source.name, source.first_text);
+      throw Error(ErrorCode::bad_file, "{}: row {}, column '{}': expected a number, found '{}'", name,
+                  source.first_text_row, source.name, source.first_text);
     }
     const bool categorical = !source.numeric || contains(options.categorical, source.name) ||
                              (!contains(options.continuous, source.name) && options.categorical_up_to > 0 &&
@@ -256,12 +269,16 @@ Table read_queries(const std::filesystem::path& path, const Table& table, std::s
     const Column& read = source.columns[static_cast<size_t>(from)];
     for (int64_t i = 0; i < source.rows; ++i) {
       double value = source.at(i, from);
-      if (std::isnan(value)) throw Error(ErrorCode::invalid_argument, "{}: row {}, column '{}': the value is missing", path.string(), i + 2, column.name);
+      if (std::isnan(value))
+        throw Error(ErrorCode::invalid_argument, "{}: row {}, column '{}': the value is missing", path.string(), i + 2,
+                    column.name);
       if (column.kind == ColumnKind::categorical) {
         const std::string& level = read.levels[static_cast<size_t>(value)];
         const auto at = std::find(column.levels.begin(), column.levels.end(), level);
         if (at == column.levels.end()) {
-          throw Error(ErrorCode::invalid_argument, "{}: row {}, column '{}': the category '{}' never occurs in the table", path.string(), i + 2, column.name, level);
+          throw Error(ErrorCode::invalid_argument,
+                      "{}: row {}, column '{}': the category '{}' never occurs in the table", path.string(), i + 2,
+                      column.name, level);
         }
         value = static_cast<double>(at - column.levels.begin());
       }

@@ -9,9 +9,9 @@
 namespace tessera::explain {
 namespace {
 
-constexpr double kFarRatio = 4;          // distance to the data over the typical one near it
-constexpr double kPoorFit = 0.3;         // held-out R2
-constexpr double kSaturated = 0.5;       // share of outputs at exactly 0 or 1
+constexpr double kFarRatio = 4;     // distance to the data over the typical one near it
+constexpr double kPoorFit = 0.3;    // held-out R2
+constexpr double kSaturated = 0.5;  // share of outputs at exactly 0 or 1
 constexpr double kIllConditioned = 1e10;
 constexpr double kFewEffectiveRows = 10;
 
@@ -20,7 +20,9 @@ struct Range {
   double high = -std::numeric_limits<double>::infinity();
 };
 
-void warn(Explanation& explanation, Warning flag, std::string text) { explanation.warnings.push_back({flag, std::move(text)}); }
+void warn(Explanation& explanation, Warning flag, std::string text) {
+  explanation.warnings.push_back({flag, std::move(text)});
+}
 
 void warn_of_extrapolation(const Problem& problem, const RowSearch& search, std::span<const double> query, int64_t row,
                            Explanation& explanation) {
@@ -37,7 +39,8 @@ void warn_of_extrapolation(const Problem& problem, const RowSearch& search, std:
   explanation.diagnostics.distance = typical > 0 ? distance / typical : (distance > 0 ? kFarRatio * 2 : 0);
   if (explanation.diagnostics.distance > kFarRatio) {
     warn(explanation, Warning::extrapolation,
-         fmt::format("The query lies {:.1f} times as far from the data as the records near it lie from each other.", explanation.diagnostics.distance));
+         fmt::format("The query lies {:.1f} times as far from the data as the records near it lie from each other.",
+                     explanation.diagnostics.distance));
   }
   for (size_t j = 0; j < problem.features.size(); ++j) {
     if (problem.features[j].kind != ColumnKind::continuous) continue;
@@ -49,8 +52,8 @@ void warn_of_extrapolation(const Problem& problem, const RowSearch& search, std:
     const double half = problem.options.importance == ImportanceKind::difference ? problem.delta[j] / 2 : 0;
     if (query[j] - half < range.low || query[j] + half > range.high) {
       warn(explanation, Warning::extrapolation,
-           fmt::format("{} is read from {:.4g} to {:.4g}, beyond the rows used ({:.4g} to {:.4g}).", problem.features[j].name, query[j] - half,
-                       query[j] + half, range.low, range.high));
+           fmt::format("{} is read from {:.4g} to {:.4g}, beyond the rows used ({:.4g} to {:.4g}).",
+                       problem.features[j].name, query[j] - half, query[j] + half, range.low, range.high));
     }
   }
 }
@@ -67,7 +70,8 @@ void warn_of_categories(const Problem& problem, Explanation& explanation) {
     if (own && other) continue;
     const auto level = static_cast<size_t>(own ? explanation.features[j].baseline : explanation.features[j].value);
     warn(explanation, Warning::one_category,
-         fmt::format("No row used has {} = {}, so its importance is extrapolated.", problem.features[j].name, problem.features[j].levels[level]));
+         fmt::format("No row used has {} = {}, so its importance is extrapolated.", problem.features[j].name,
+                     problem.features[j].levels[level]));
   }
 }
 
@@ -82,10 +86,13 @@ void warn_of_outputs(const Problem& problem, Explanation& explanation) {
   }
   const auto count = static_cast<double>(explanation.neighbours.size());
   if (range.low == range.high) {
-    warn(explanation, Warning::flat_output, fmt::format("All {:.0f} rows used have the output {:.6g}; nothing drives it here.", count, range.low));
+    warn(explanation, Warning::flat_output,
+         fmt::format("All {:.0f} rows used have the output {:.6g}; nothing drives it here.", count, range.low));
   } else if (problem.options.classification && saturated > kSaturated * count) {
     warn(explanation, Warning::saturated_output,
-         fmt::format("{:.0f} of the {:.0f} rows used have an output of exactly 0 or 1, so small influences cannot be seen.", saturated, count));
+         fmt::format(
+             "{:.0f} of the {:.0f} rows used have an output of exactly 0 or 1, so small influences cannot be seen.",
+             saturated, count));
   }
 }
 
@@ -98,12 +105,15 @@ void diagnose(const Problem& problem, const RowSearch& search, std::span<const d
   warn_of_categories(problem, explanation);
   warn_of_outputs(problem, explanation);
   const auto used = static_cast<int64_t>(explanation.neighbours.size());
-  if (used < std::min(problem.options.neighbours, problem.inputs.rows) || problem.inputs.rows < problem.options.neighbours) {
-    warn(explanation, Warning::few_rows, fmt::format("{} rows were asked for and {} could be used.", problem.options.neighbours, used));
+  if (used < std::min(problem.options.neighbours, problem.inputs.rows) ||
+      problem.inputs.rows < problem.options.neighbours) {
+    warn(explanation, Warning::few_rows,
+         fmt::format("{} rows were asked for and {} could be used.", problem.options.neighbours, used));
   }
   if (explanation.estimator == Estimator::published && diagnostics.parameters >= used) {
     warn(explanation, Warning::few_rows,
-         fmt::format("{} parameters are fitted to {} rows: the fit passes through all of them.", diagnostics.parameters, used));
+         fmt::format("{} parameters are fitted to {} rows: the fit passes through all of them.", diagnostics.parameters,
+                     used));
   }
   if (diagnostics.local_r2 < kPoorFit) {
     warn(explanation, Warning::poor_fit,
@@ -111,10 +121,12 @@ void diagnose(const Problem& problem, const RowSearch& search, std::span<const d
   }
   if (explanation.estimator == Estimator::published && diagnostics.condition > kIllConditioned) {
     warn(explanation, Warning::ill_conditioned,
-         fmt::format("The local design is close to singular (condition {:.1g}); importances may be arbitrary.", diagnostics.condition));
+         fmt::format("The local design is close to singular (condition {:.1g}); importances may be arbitrary.",
+                     diagnostics.condition));
   }
   if (diagnostics.effective_rows < std::min(kFewEffectiveRows, static_cast<double>(used))) {
-    warn(explanation, Warning::few_effective_rows, fmt::format("The weights leave only {:.1f} effective rows.", diagnostics.effective_rows));
+    warn(explanation, Warning::few_effective_rows,
+         fmt::format("The weights leave only {:.1f} effective rows.", diagnostics.effective_rows));
   }
 }
 

@@ -88,7 +88,8 @@ struct Forest::Grower {
     Split best;
     int64_t tried = 0;
     for (const int32_t feature : order) {
-      const Split split = options.best_splits ? best_split(feature, begin, end, sum) : random_split(feature, begin, end, sum);
+      const Split split =
+          options.best_splits ? best_split(feature, begin, end, sum) : random_split(feature, begin, end, sum);
       if (split.feature < 0 || split.gain < 0) continue;  // constant here: try another
       if (best.feature < 0 || split.gain > best.gain) best = split;
       if (++tried >= wanted) break;
@@ -142,14 +143,16 @@ Forest::Forest(TableView inputs, std::span<const double> outputs, const std::vec
   seen_.assign(trees, std::vector<bool>(static_cast<size_t>(inputs.rows), false));
   ThreadPool::shared().parallel_for(0, options.trees, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
-      Grower grower{inputs, outputs, categorical_, options, Random(options.seed).split(static_cast<uint64_t>(t)), {}, {}, {}};
+      Grower grower{inputs, outputs, categorical_, options, Random(options.seed).split(static_cast<uint64_t>(t)), {},
+                    {},     {}};
       if (options.bootstrap) {
-        for (int64_t i = 0; i < inputs.rows; ++i) grower.rows.push_back(static_cast<uint32_t>(grower.random.below(inputs.rows)));
+        for (int64_t i = 0; i < inputs.rows; ++i)
+          grower.rows.push_back(static_cast<uint32_t>(grower.random.below(inputs.rows)));
       } else {
         std::vector<uint32_t> all(static_cast<size_t>(inputs.rows));
         std::iota(all.begin(), all.end(), 0U);
-        const auto wanted = std::clamp<int64_t>(static_cast<int64_t>(options.sample * static_cast<double>(inputs.rows)), 1,
-                                                std::min(inputs.rows, options.largest_sample));
+        const auto wanted = std::clamp<int64_t>(static_cast<int64_t>(options.sample * static_cast<double>(inputs.rows)),
+                                                1, std::min(inputs.rows, options.largest_sample));
         for (int64_t i = 0; i < wanted; ++i) {
           std::swap(all[static_cast<size_t>(i)], all[static_cast<size_t>(i + grower.random.below(inputs.rows - i))]);
         }
@@ -186,6 +189,8 @@ double Forest::predict(std::span<const double> point) const {
   return sum / static_cast<double>(trees());
 }
 
-bool Forest::held_out(int64_t tree, int64_t row) const { return !seen_[static_cast<size_t>(tree)][static_cast<size_t>(row)]; }
+bool Forest::held_out(int64_t tree, int64_t row) const {
+  return !seen_[static_cast<size_t>(tree)][static_cast<size_t>(row)];
+}
 
 }  // namespace tessera::explain

@@ -12,19 +12,20 @@ namespace tessera::explain {
 
 struct ForestOptions {
   int64_t trees = 100;
-  bool best_splits = false;      // best threshold per candidate feature (random forest) instead of a random one
-  int64_t candidates = 0;        // features tried per split; 0: all
+  bool best_splits = false;  // best threshold per candidate feature (random forest) instead of a random one
+  int64_t candidates = 0;    // features tried per split; 0: all
   int64_t smallest_leaf = 1;
   // Share of the rows in each tree, drawn without replacement (the others are held out); at most `largest_sample` rows.
   double sample = 0.8;
   int64_t largest_sample = 100000;
-  bool bootstrap = false;        // draw as many rows as there are, with replacement (then `sample` is not used)
+  bool bootstrap = false;  // draw as many rows as there are, with replacement (then `sample` is not used)
   uint64_t seed = 0;
 };
 
 class Forest {
  public:
-  Forest(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features, const ForestOptions& options);
+  Forest(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features,
+         const ForestOptions& options);
 
   double predict(std::span<const double> point) const;
   int64_t trees() const { return static_cast<int64_t>(roots_.size()); }
@@ -45,6 +46,5 @@ class Forest {
   std::vector<char> categorical_;
   std::vector<std::vector<bool>> seen_;  // [trees][rows]
 };
-
 
 }  // namespace tessera::explain

@@ -66,16 +66,19 @@ ForestModel::Spread ForestModel::difference(std::span<const double> plus, std::s
 Explanation ForestModel::explain(std::span<const double> query, int64_t exclude) const {
   const std::vector<int64_t> baselines = problem_.baselines_for(query);
   // A forest has no slope: a gradient is the difference over the feature's step, divided by it.
-  Problem stepped = {problem_.inputs, {}, problem_.features, problem_.options, problem_.baseline, problem_.alternative, problem_.delta};
+  Problem stepped = {problem_.inputs, {}, problem_.features, problem_.options, problem_.baseline, problem_.alternative,
+                     problem_.delta};
   stepped.options.importance = ImportanceKind::difference;
   const Plan plan = make_plan(stepped, query, baselines);
   std::vector<double> estimate(plan.targets.size(), 0), lower(estimate), upper(estimate);
   for (size_t t = 0; t < plan.targets.size(); ++t) {
     const Target& target = plan.targets[t];
     const auto j = static_cast<size_t>(target.feature);
-    const Spread spread = difference(plan.points[static_cast<size_t>(target.plus)], plan.points[static_cast<size_t>(target.minus)], exclude, -1);
+    const Spread spread = difference(plan.points[static_cast<size_t>(target.plus)],
+                                     plan.points[static_cast<size_t>(target.minus)], exclude, -1);
     const double half = factor_ * (spread.deviation + floor_);
-    const bool slope = problem_.options.importance == ImportanceKind::gradient && problem_.features[j].kind == ColumnKind::continuous;
+    const bool slope =
+        problem_.options.importance == ImportanceKind::gradient && problem_.features[j].kind == ColumnKind::continuous;
     const double unit = slope ? 1 / problem_.delta[j] : 1;
     const bool bounded = problem_.options.classification;
     const auto limit = [&](double value) { return unit * (bounded ? std::clamp(value, -1.0, 1.0) : value); };
@@ -94,7 +97,8 @@ Explanation ForestModel::explain(std::span<const double> query, int64_t exclude)
     result.neighbours.push_back(neighbour.row);
   }
   const size_t count = std::min<size_t>(20, result.neighbours.size());
-  for (size_t i = 0; i < count; ++i) mean += problem_.outputs[static_cast<size_t>(result.neighbours[i])] / static_cast<double>(count);
+  for (size_t i = 0; i < count; ++i)
+    mean += problem_.outputs[static_cast<size_t>(result.neighbours[i])] / static_cast<double>(count);
   for (size_t i = 0; i < count; ++i) {
     const int64_t record = result.neighbours[i];
     const double output = problem_.outputs[static_cast<size_t>(record)];
@@ -122,7 +126,8 @@ double ForestModel::held_out_error(std::span<const int64_t> records) const {
       prediction += forest_.predict_tree(t, query);
       ++trees;
     }
-    const double error = problem_.outputs[static_cast<size_t>(record)] - (trees > 0 ? prediction / static_cast<double>(trees) : 0);
+    const double error =
+        problem_.outputs[static_cast<size_t>(record)] - (trees > 0 ? prediction / static_cast<double>(trees) : 0);
     sum += error * error;
   }
   return sum / static_cast<double>(std::max<size_t>(1, records.size()));

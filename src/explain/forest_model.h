@@ -1,5 +1,6 @@
-// Importance by a mimic forest with a conformal layer: the score of a record is the error of a held-out predicted difference
-// to its nearest neighbour, over a scale made of the spread of that difference over trees and a share of the typical error.
+// Importance by a mimic forest with a conformal layer: the score of a record is the error of a held-out predicted
+// difference to its nearest neighbour, over a scale made of the spread of that difference over trees and a share of the
+// typical error.
 #pragma once
 
 #include <span>
@@ -32,7 +33,7 @@ class ForestModel {
   const Problem& problem_;
   const RowSearch& search_;
   Forest forest_;
-  double floor_ = 0;   // of the scale, output units
+  double floor_ = 0;  // of the scale, output units
   double factor_ = 2;
   int64_t records_ = 0;
 };

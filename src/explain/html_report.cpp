@@ -121,14 +121,17 @@ std::string slice_plot(const Explainer& explainer, const Explanation& explanatio
 }
 
 std::string importance_table(const Explainer& explainer, const Explanation& explanation) {
-  std::string html = "<table><tr><th>feature</th><th>value</th><th>compared with</th><th>importance</th><th>interval</th></tr>\n";
+  std::string html =
+      "<table><tr><th>feature</th><th>value</th><th>compared with</th><th>importance</th><th>interval</th></tr>\n";
   for (const size_t j : by_size(explanation)) {
     const Feature& feature = explainer.features()[j];
     const FeatureImportance& f = explanation.features[j];
     const std::string against = feature.kind == ColumnKind::categorical ? shown_value(feature, f.baseline)
-                                : explainer.options().importance == ImportanceKind::gradient ? "slope" : "step";
-    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{} to {}</td></tr>\n", escaped(feature.name),
-                        escaped(shown_value(feature, f.value)), escaped(against), short_number(f.importance), short_number(f.lower), short_number(f.upper));
+                                : explainer.options().importance == ImportanceKind::gradient ? "slope"
+                                                                                             : "step";
+    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{} to {}</td></tr>\n",
+                        escaped(feature.name), escaped(shown_value(feature, f.value)), escaped(against),
+                        short_number(f.importance), short_number(f.lower), short_number(f.upper));
   }
   return html + "</table>\n";
 }
@@ -137,35 +140,45 @@ std::string importance_table(const Explainer& explainer, const Explanation& expl
 
 std::string html_section(const Explainer& explainer, const Explanation& explanation, std::string_view title) {
   const Diagnostics& d = explanation.diagnostics;
-  std::string html = fmt::format("<h2>{}{}</h2>\n", escaped(title), explanation.row >= 0 ? fmt::format(", row {}", explanation.row) : "");
-  html += fmt::format("<p class=\"facts\">Logged output {}, local fit {}; {} estimator, {} rows used, {:.0f} % intervals ({}).</p>\n",
-                      short_number(explanation.output), short_number(explanation.prediction), to_string(explanation.estimator), d.rows_used,
-                      100 * explainer.options().level, to_string(explainer.options().interval));
-  for (const WarningText& warning : explanation.warnings) html += fmt::format("<p class=\"warning\">{}</p>\n", escaped(warning.text));
+  std::string html = fmt::format("<h2>{}{}</h2>\n", escaped(title),
+                                 explanation.row >= 0 ? fmt::format(", row {}", explanation.row) : "");
+  html += fmt::format(
+      "<p class=\"facts\">Logged output {}, local fit {}; {} estimator, {} rows used, {:.0f} % intervals ({}).</p>\n",
+      short_number(explanation.output), short_number(explanation.prediction), to_string(explanation.estimator),
+      d.rows_used, 100 * explainer.options().level, to_string(explainer.options().interval));
+  for (const WarningText& warning : explanation.warnings)
+    html += fmt::format("<p class=\"warning\">{}</p>\n", escaped(warning.text));
   html += interval_plot(explainer, explanation);
   html += "<p class=\"note\">Grey: the interval contains zero. ";
-  html += explainer.options().importance == ImportanceKind::gradient ? "Continuous features: change of the output per unit. "
-                                                                     : "Continuous features: change of the output over one step. ";
+  html += explainer.options().importance == ImportanceKind::gradient
+              ? "Continuous features: change of the output per unit. "
+              : "Continuous features: change of the output over one step. ";
   html += "Categories: output here minus output with the other category.</p>\n";
   html += importance_table(explainer, explanation);
   html += "<h3>The local fit along each continuous feature</h3>\n<div class=\"slices\">";
   int shown = 0;
   for (const size_t j : by_size(explanation)) {
-    if (explainer.features()[j].kind == ColumnKind::continuous && shown++ < 12) html += slice_plot(explainer, explanation, j);
+    if (explainer.features()[j].kind == ColumnKind::continuous && shown++ < 12)
+      html += slice_plot(explainer, explanation, j);
   }
   html += "</div>\n<p class=\"note\">Dots: rows used. Line: the fit with all else as in this row.</p>\n";
-  html += fmt::format("<p class=\"facts\">Effective rows {}, held-out R² near the query {}, distance to the data {}", short_number(d.effective_rows),
-                      short_number(d.local_r2), short_number(d.distance));
+  html += fmt::format("<p class=\"facts\">Effective rows {}, held-out R² near the query {}, distance to the data {}",
+                      short_number(d.effective_rows), short_number(d.local_r2), short_number(d.distance));
   if (d.calibration_records > 0) {
-    html += fmt::format("; conformal factor {} from {} held-out records. It holds for values and differences of records like the logged ones; for slopes it is carried over",
-                        short_number(d.calibration_factor), d.calibration_records);
+    html += fmt::format(
+        "; conformal factor {} from {} held-out records. It holds for values and differences of records like the "
+        "logged ones; for slopes it is carried over",
+        short_number(d.calibration_factor), d.calibration_records);
   }
   return html + ".</p>\n";
 }
 
 std::string html_page(std::string_view title, std::span<const std::string> sections) {
-  std::string html = fmt::format("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{}</title><style>{}</style></head><body>\n<h1>What drove the model: {}</h1>\n",
-                                 escaped(title), kStyle, escaped(title));
+  std::string html = fmt::format(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width\"><title>{}</title><style>{}</style></head><body>\n<h1>What drove the model: "
+      "{}</h1>\n",
+      escaped(title), kStyle, escaped(title));
   for (const std::string& section : sections) html += section;
   return html + "</body></html>\n";
 }
@@ -192,12 +205,15 @@ std::string html_summary(std::string_view title, const nlohmann::json& summary) 
     const std::string name = f.at("name");
     svg.circle(x.at(width), y.at(importance), 5, importance > width / 2 ? "up" : "unsure");
     svg.text(x.at(width) + 9, y.at(importance) + 4, shortened(name, 32), "label");
-    rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1f} %</td></tr>\n", escaped(name), short_number(importance), short_number(width),
-                        100 * f.at("share_excluding_zero").get<double>());
+    rows +=
+        fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1f} %</td></tr>\n", escaped(name),
+                    short_number(importance), short_number(width), 100 * f.at("share_excluding_zero").get<double>());
   }
   svg.text(500, 446, "mean interval width (less sure to the right); upwards: mean |importance|", "mid");
-  const std::string section = fmt::format("<p class=\"facts\">{} rows explained.</p>\n{}<table><tr><th>feature</th><th>mean |importance|</th><th>mean width</th><th>interval excludes zero</th></tr>\n{}</table>\n",
-                                          summary.at("rows").get<int64_t>(), svg.str(), rows);
+  const std::string section = fmt::format(
+      "<p class=\"facts\">{} rows explained.</p>\n{}<table><tr><th>feature</th><th>mean |importance|</th><th>mean "
+      "width</th><th>interval excludes zero</th></tr>\n{}</table>\n",
+      summary.at("rows").get<int64_t>(), svg.str(), rows);
   return html_page(title, std::span(&section, 1));
 }
 

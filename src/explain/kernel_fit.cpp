@@ -9,17 +9,22 @@ namespace tessera::explain {
 
 const char* to_string(Smoothness smoothness) {
   switch (smoothness) {
-    case Smoothness::gaussian: return "gaussian";
-    case Smoothness::matern52: return "matern-5/2";
-    case Smoothness::matern32: return "matern-3/2";
-    case Smoothness::exponential: return "exponential";
+    case Smoothness::gaussian:
+      return "gaussian";
+    case Smoothness::matern52:
+      return "matern-5/2";
+    case Smoothness::matern32:
+      return "matern-3/2";
+    case Smoothness::exponential:
+      return "exponential";
   }
   return "";
 }
 
 double correlation(Smoothness smoothness, double r2) {
   switch (smoothness) {
-    case Smoothness::gaussian: return std::exp(-0.5 * r2);
+    case Smoothness::gaussian:
+      return std::exp(-0.5 * r2);
     case Smoothness::matern52: {
       const double s = std::sqrt(5 * r2);
       return (1 + s + s * s / 3) * std::exp(-s);
@@ -28,20 +33,24 @@ double correlation(Smoothness smoothness, double r2) {
       const double s = std::sqrt(3 * r2);
       return (1 + s) * std::exp(-s);
     }
-    case Smoothness::exponential: return std::exp(-std::sqrt(r2));
+    case Smoothness::exponential:
+      return std::exp(-std::sqrt(r2));
   }
   return 0;
 }
 
 double correlation_slope(Smoothness smoothness, double r2) {
   switch (smoothness) {
-    case Smoothness::gaussian: return std::exp(-0.5 * r2);
+    case Smoothness::gaussian:
+      return std::exp(-0.5 * r2);
     case Smoothness::matern52: {
       const double s = std::sqrt(5 * r2);
       return 5.0 / 3 * (1 + s) * std::exp(-s);
     }
-    case Smoothness::matern32: return 3 * std::exp(-std::sqrt(3 * r2));
-    case Smoothness::exponential: return r2 > 0 ? std::exp(-std::sqrt(r2)) / std::sqrt(r2) : 0;
+    case Smoothness::matern32:
+      return 3 * std::exp(-std::sqrt(3 * r2));
+    case Smoothness::exponential:
+      return r2 > 0 ? std::exp(-std::sqrt(r2)) / std::sqrt(r2) : 0;
   }
   return 0;
 }
@@ -73,7 +82,8 @@ KernelFit::KernelFit(const Kernel& kernel, const Points& rows, const Eigen::Vect
   factor_.resize(count, count);
   for (int64_t i = 0; i < count; ++i) {
     for (int64_t j = 0; j < i; ++j) {
-      factor_(i, j) = correlation(kernel_.smoothness, distance2(rows_.values.col(i).data(), rows_.values.col(j).data()));
+      factor_(i, j) =
+          correlation(kernel_.smoothness, distance2(rows_.values.col(i).data(), rows_.values.col(j).data()));
     }
     factor_(i, i) = 1 + kernel_.nugget;
   }
@@ -98,7 +108,8 @@ KernelFit::KernelFit(const Kernel& kernel, const Points& rows, const Eigen::Vect
 Eigen::VectorXd KernelFit::trend_at(const Eigen::VectorXd& point) const {
   Eigen::VectorXd trend(terms_);
   trend[0] = 1;
-  for (int64_t j = 1; j < terms_; ++j) trend[j] = scale_[j - 1] > 0 ? (point[j - 1] - centre_[j - 1]) / scale_[j - 1] : 0;
+  for (int64_t j = 1; j < terms_; ++j)
+    trend[j] = scale_[j - 1] > 0 ? (point[j - 1] - centre_[j - 1]) / scale_[j - 1] : 0;
   return trend;
 }
 
@@ -141,7 +152,8 @@ Estimate KernelFit::estimate(const Functional& functional) const {
   const double variance = functional.variance - white.squaredNorm() + rest.dot(trend_gram_.solve(rest));
   // Rounding leaves about 1e-14 of the prior variance.
   const double floor = 1e-13 * functional.variance;
-  return {functional.trend.dot(trend_coefficient_) + white.dot(white_output_), std::sqrt(variance_ * std::max(variance, floor))};
+  return {functional.trend.dot(trend_coefficient_) + white.dot(white_output_),
+          std::sqrt(variance_ * std::max(variance, floor))};
 }
 
 Eigen::VectorXd KernelFit::unit(int64_t row) const {

@@ -1,6 +1,6 @@
-// Kernel regression (Gaussian process with a linear trend) on one set of rows, with everything in closed form: functionals of
-// the fit with their standard errors, leave-one-out and leave-pair-out residuals (Rasmussen and Williams 2006, chapters 2, 5;
-// derivatives: Solak et al. 2003).
+// Kernel regression (Gaussian process with a linear trend) on one set of rows, with everything in closed form:
+// functionals of the fit with their standard errors, leave-one-out and leave-pair-out residuals (Rasmussen and Williams
+// 2006, chapters 2, 5; derivatives: Solak et al. 2003).
 #pragma once
 
 #include <Eigen/Dense>
@@ -13,7 +13,8 @@ namespace tessera::explain {
 enum class Smoothness { gaussian, matern52, matern32, exponential };
 const char* to_string(Smoothness smoothness);
 
-// Correlation of two points at squared distance r2 (scaled by the lengths below, plus a penalty per category that differs).
+// Correlation of two points at squared distance r2 (scaled by the lengths below, plus a penalty per category that
+// differs).
 struct Kernel {
   Smoothness smoothness = Smoothness::gaussian;
   std::vector<double> length;   // per continuous feature, in feature units
@@ -70,7 +71,7 @@ class KernelFit {
  private:
   double distance2(const double* a, const double* b) const;
   Eigen::VectorXd trend_at(const Eigen::VectorXd& point) const;
-  Eigen::VectorXd unit(int64_t row) const;        // L^-1 e_row, in factor order
+  Eigen::VectorXd unit(int64_t row) const;                                     // L^-1 e_row, in factor order
   double projected(const Eigen::VectorXd& a, const Eigen::VectorXd& b) const;  // a' P b
 
   Kernel kernel_;
@@ -79,9 +80,9 @@ class KernelFit {
   Eigen::VectorXd scale_;
   int64_t terms_ = 1;
   using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  RowMatrix factor_;                // Cholesky, farthest row first
-  Eigen::VectorXd white_output_;    // L^-1 (y - trend)
-  Eigen::MatrixXd white_trend_;     // L^-1 H
+  RowMatrix factor_;              // Cholesky, farthest row first
+  Eigen::VectorXd white_output_;  // L^-1 (y - trend)
+  Eigen::MatrixXd white_trend_;   // L^-1 H
   Eigen::LLT<Eigen::MatrixXd> trend_gram_;
   Eigen::VectorXd trend_coefficient_;
   double variance_ = 0;

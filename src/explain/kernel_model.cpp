@@ -11,11 +11,11 @@
 namespace tessera::explain {
 namespace {
 
-constexpr int64_t kCellRows = 40;     // a cell with fewer rows borrows from others
-constexpr int64_t kBlockRows = 200;   // of the likelihood
+constexpr int64_t kCellRows = 40;    // a cell with fewer rows borrows from others
+constexpr int64_t kBlockRows = 200;  // of the likelihood
 constexpr int64_t kBlocks = 3;
-constexpr int64_t kScaleRows = 10;    // left-out rows behind the local scale; chosen on development seeds
-constexpr double kScalePrior = 1;     // as many pseudo rows predicted exactly as well as average
+constexpr int64_t kScaleRows = 10;  // left-out rows behind the local scale; chosen on development seeds
+constexpr double kScalePrior = 1;   // as many pseudo rows predicted exactly as well as average
 constexpr double kSmallestNugget = 1e-8;
 
 std::vector<int64_t> row_numbers(const std::vector<Neighbour>& neighbours) {
@@ -53,7 +53,8 @@ struct KernelModel::Local {
 Eigen::VectorXd KernelModel::point(std::span<const double> values) const {
   const auto continuous = static_cast<int64_t>(search_.continuous().size());
   Eigen::VectorXd result(static_cast<int64_t>(values.size()));
-  for (int64_t c = 0; c < continuous; ++c) result[c] = values[static_cast<size_t>(search_.continuous()[static_cast<size_t>(c)])];
+  for (int64_t c = 0; c < continuous; ++c)
+    result[c] = values[static_cast<size_t>(search_.continuous()[static_cast<size_t>(c)])];
   for (size_t c = 0; c < search_.categorical().size(); ++c) {
     result[continuous + static_cast<int64_t>(c)] = values[static_cast<size_t>(search_.categorical()[c])];
   }
@@ -80,7 +81,8 @@ Metric KernelModel::metric(const Region& region) const {
 KernelModel::Local KernelModel::local(const Region& region, std::span<const double> query, int64_t exclude) const {
   std::vector<int64_t> rows = row_numbers(search_.nearest(query, metric(region), problem_.options.neighbours, exclude));
   Eigen::VectorXd output(static_cast<int64_t>(rows.size()));
-  for (size_t i = 0; i < rows.size(); ++i) output[static_cast<int64_t>(i)] = problem_.outputs[static_cast<size_t>(rows[i])];
+  for (size_t i = 0; i < rows.size(); ++i)
+    output[static_cast<int64_t>(i)] = problem_.outputs[static_cast<size_t>(rows[i])];
   Local result{rows, KernelFit(region.kernel, gather(rows), output), 1};
   if (result.fit.valid()) result.scale = local_scale(result.fit.left_out(kScaleRows), 0);
   return result;
@@ -90,7 +92,8 @@ double KernelModel::deviance(const Kernel& kernel, const std::vector<std::vector
   double sum = 0;
   for (const auto& rows : blocks) {
     Eigen::VectorXd output(static_cast<int64_t>(rows.size()));
-    for (size_t i = 0; i < rows.size(); ++i) output[static_cast<int64_t>(i)] = problem_.outputs[static_cast<size_t>(rows[i])];
+    for (size_t i = 0; i < rows.size(); ++i)
+      output[static_cast<int64_t>(i)] = problem_.outputs[static_cast<size_t>(rows[i])];
     const KernelFit fit(kernel, gather(rows), output);
     if (!fit.valid()) return std::numeric_limits<double>::infinity();
     sum += fit.deviance();
@@ -131,7 +134,9 @@ Kernel KernelModel::fit_kernel(const std::vector<std::vector<int64_t>>& blocks, 
     const size_t lengths = kernel.length.size(), penalties = cell ? 0 : kernel.penalty.size();
     for (const double step : {2.0, 1.4, 1.15}) {
       for (size_t k = 0; k < lengths + penalties + 1; ++k) {
-        double& parameter = k < lengths ? kernel.length[k] : k < lengths + penalties ? kernel.penalty[k - lengths] : kernel.nugget;
+        double& parameter = k < lengths               ? kernel.length[k]
+                            : k < lengths + penalties ? kernel.penalty[k - lengths]
+                                                      : kernel.nugget;
         const double factor = k == lengths + penalties ? step * step * step : k < lengths ? step : step * step;
         for (const double direction : {factor, 1 / factor}) {
           for (int repeat = 0; repeat < 3; ++repeat) {
@@ -228,7 +233,8 @@ const KernelModel::Region& KernelModel::pooled() const {
 const KernelModel::Region& KernelModel::region(std::span<const double> query) const {
   const int64_t cell = search_.cell_of(query);
   const int64_t least = std::max<int64_t>(kCellRows, 6 * (1 + static_cast<int64_t>(search_.continuous().size())));
-  if (search_.categorical().empty() || cell < 0 || static_cast<int64_t>(search_.cell_rows(query).size()) < least) return pooled();
+  if (search_.categorical().empty() || cell < 0 || static_cast<int64_t>(search_.cell_rows(query).size()) < least)
+    return pooled();
   std::shared_ptr<std::once_flag> once;
   {
     const std::lock_guard lock(mutex_);
@@ -267,7 +273,8 @@ Estimate KernelModel::across_cells(std::span<const double> plus, std::span<const
     }
   }
   Eigen::VectorXd output(static_cast<int64_t>(rows.size()));
-  for (size_t i = 0; i < rows.size(); ++i) output[static_cast<int64_t>(i)] = problem_.outputs[static_cast<size_t>(rows[i])];
+  for (size_t i = 0; i < rows.size(); ++i)
+    output[static_cast<int64_t>(i)] = problem_.outputs[static_cast<size_t>(rows[i])];
   const KernelFit fit(shared.kernel, gather(rows), output);
   if (!fit.valid()) return {0, 0};
   const Estimate estimate = fit.estimate(fit.difference(point(plus), point(minus)));
@@ -289,14 +296,15 @@ Explanation KernelModel::explain(std::span<const double> query, int64_t exclude)
     Estimate found;
     double half = 0;
     if (problem_.features[static_cast<size_t>(target.feature)].kind == ColumnKind::categorical) {
-      found = across_cells(plan.points[static_cast<size_t>(target.plus)], plan.points[static_cast<size_t>(target.minus)],
-                           exclude, half);
+      found = across_cells(plan.points[static_cast<size_t>(target.plus)],
+                           plan.points[static_cast<size_t>(target.minus)], exclude, half);
     } else {
       const auto& continuous = search_.continuous();
       const int64_t c = std::find(continuous.begin(), continuous.end(), target.feature) - continuous.begin();
-      found = fit.fit.estimate(target.minus < 0 ? fit.fit.slope_at(centre, c)
-                                                : fit.fit.difference(point(plan.points[static_cast<size_t>(target.plus)]),
-                                                                     point(plan.points[static_cast<size_t>(target.minus)])));
+      found = fit.fit.estimate(target.minus < 0
+                                   ? fit.fit.slope_at(centre, c)
+                                   : fit.fit.difference(point(plan.points[static_cast<size_t>(target.plus)]),
+                                                        point(plan.points[static_cast<size_t>(target.minus)])));
       half = found.error * fit.scale * std::max(here.pair_factor, here.value_factor);
     }
     estimate[t] = found.value;
@@ -317,7 +325,8 @@ Explanation KernelModel::explain(std::span<const double> query, int64_t exclude)
     if (problem_.options.classification) result.prediction = std::clamp(result.prediction, 0.0, 1.0);
     double left = 0, total = 0, mean = 0;
     const auto count = std::min<int64_t>(kScaleRows * 2, diagnostics.rows_used);
-    for (int64_t i = 0; i < count; ++i) mean += problem_.outputs[static_cast<size_t>(fit.rows[static_cast<size_t>(i)])] / static_cast<double>(count);
+    for (int64_t i = 0; i < count; ++i)
+      mean += problem_.outputs[static_cast<size_t>(fit.rows[static_cast<size_t>(i)])] / static_cast<double>(count);
     for (int64_t i = 0; i < count; ++i) {
       const double output = problem_.outputs[static_cast<size_t>(fit.rows[static_cast<size_t>(i)])];
       const double error = fit.fit.left_out_error(i);
@@ -334,10 +343,12 @@ Explanation KernelModel::explain(std::span<const double> query, int64_t exclude)
   return result;
 }
 
-std::vector<double> KernelModel::predict(std::span<const double> query, const std::vector<std::vector<double>>& points) const {
+std::vector<double> KernelModel::predict(std::span<const double> query,
+                                         const std::vector<std::vector<double>>& points) const {
   const Local fit = local(region(query), query, -1);
   std::vector<double> values;
-  for (const auto& at : points) values.push_back(fit.fit.valid() ? fit.fit.estimate(fit.fit.value_at(point(at))).value : 0);
+  for (const auto& at : points)
+    values.push_back(fit.fit.valid() ? fit.fit.estimate(fit.fit.value_at(point(at))).value : 0);
   return values;
 }
 

@@ -1,6 +1,7 @@
-// The default estimator: kernel regression near the query, in the query's cell of categories where that cell is rich, with a
-// product kernel over categories elsewhere; smoothness, lengths, penalties and noise from the likelihood of blocks of rows;
-// standard errors scaled by how well left-out rows near the query were predicted, then by a conformal factor.
+// The default estimator: kernel regression near the query, in the query's cell of categories where that cell is rich,
+// with a product kernel over categories elsewhere; smoothness, lengths, penalties and noise from the likelihood of
+// blocks of rows; standard errors scaled by how well left-out rows near the query were predicted, then by a conformal
+// factor.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +30,9 @@ class KernelModel {
  private:
   struct Region {
     Kernel kernel;
-    bool cell = false;         // the query's cell alone; otherwise all rows with penalties
-    double value_factor = 2;   // conformal, multiplies standard errors of values and contrasts
-    double pair_factor = 2;    // of gradients and differences
+    bool cell = false;        // the query's cell alone; otherwise all rows with penalties
+    double value_factor = 2;  // conformal, multiplies standard errors of values and contrasts
+    double pair_factor = 2;   // of gradients and differences
     int64_t records = 0;
   };
   struct Local;
@@ -46,7 +47,8 @@ class KernelModel {
   Points gather(std::span<const int64_t> rows) const;
   Eigen::VectorXd point(std::span<const double> values) const;
   Local local(const Region& region, std::span<const double> query, int64_t exclude) const;
-  Estimate across_cells(std::span<const double> plus, std::span<const double> minus, int64_t exclude, double& half) const;
+  Estimate across_cells(std::span<const double> plus, std::span<const double> minus, int64_t exclude,
+                        double& half) const;
 
   const Problem& problem_;
   const RowSearch& search_;

@@ -20,9 +20,9 @@ struct DeletionProblem {
 // The same through the parameters (push-through identity), cheaper when |D| exceeds their number:
 //   out[f][lane] = functional[f] (I - Q_D' Q_D)^-1 Q_D' residual[D].
 struct ParameterProblem {
-  const double* packed = nullptr;       // [rows, p (p + 1) / 2]: lower triangle of q q' per row, then padding to 4
-  const double* moment = nullptr;       // [rows, padded p]: q times the row's residual
-  const double* functional = nullptr;   // [functionals, p]
+  const double* packed = nullptr;      // [rows, p (p + 1) / 2]: lower triangle of q q' per row, then padding to 4
+  const double* moment = nullptr;      // [rows, padded p]: q times the row's residual
+  const double* functional = nullptr;  // [functionals, p]
   int64_t parameters = 0;
   int64_t packed_stride = 0;
   int64_t moment_stride = 0;
@@ -33,7 +33,8 @@ struct Lanes {
   const char* name;
   // sets: [size][kLanes] row numbers; out: [functionals][kLanes]; scratch as said by *_scratch below. Returns a bit per
   // lane whose matrix was not positive definite (its result is then meaningless).
-  unsigned (*delete_rows)(const DeletionProblem& problem, const int32_t* sets, int64_t size, double* out, double* scratch);
+  unsigned (*delete_rows)(const DeletionProblem& problem, const int32_t* sets, int64_t size, double* out,
+                          double* scratch);
   unsigned (*delete_by_parameters)(const ParameterProblem& problem, const int32_t* sets, int64_t size, double* out,
                                    double* scratch);
   // out[i] = sum_j weight[j] (column[j][i] - centre[j])^2 for i in [0, count); count <= 1024.

@@ -1,5 +1,5 @@
-// Included by lanes.cpp and lanes_avx2.cpp inside an unnamed namespace; no templates of other libraries here, so that code
-// compiled for AVX2 is never shared with the baseline.
+// Included by lanes.cpp and lanes_avx2.cpp inside an unnamed namespace; no templates of other libraries here, so that
+// code compiled for AVX2 is never shared with the baseline.
 
 typedef double Quad __attribute__((vector_size(32), aligned(8)));
 
@@ -73,7 +73,8 @@ unsigned delete_rows(const DeletionProblem& problem, const int32_t* sets, int64_
     for (int64_t j = 0; j <= i; ++j) {
       const int32_t* column = sets + j * kLanes;
       Vector value = zero();
-      for (int lane = 0; lane < kLanes; ++lane) value.lane()[lane] = problem.matrix[row[lane] * problem.rows + column[lane]];
+      for (int lane = 0; lane < kLanes; ++lane)
+        value.lane()[lane] = problem.matrix[row[lane] * problem.rows + column[lane]];
       packed[i * (i + 1) / 2 + j] = value;
       if (i == j) scale += value;
     }
@@ -209,7 +210,8 @@ bool cholesky(double* matrix, int64_t size, int64_t stride) {
     const double inverse0 = 1 / row0[j], inverse1 = 1 / row1[j + 1], below = row1[j];
     int64_t i = j + 2;
     for (; i + 4 <= size; i += 4) {
-      double* rows[4] = {matrix + i * stride, matrix + (i + 1) * stride, matrix + (i + 2) * stride, matrix + (i + 3) * stride};
+      double* rows[4] = {matrix + i * stride, matrix + (i + 1) * stride, matrix + (i + 2) * stride,
+                         matrix + (i + 3) * stride};
       double sums[8];
       dot4x2(rows, row0, row1, j, sums);
       for (int r = 0; r < 4; ++r) {

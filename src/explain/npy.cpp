@@ -1,4 +1,5 @@
-// NumPy's format, version 1.0 to 3.0: "\x93NUMPY", major, minor, header length (2 or 4 bytes, little endian), a Python literal
+// NumPy's format, version 1.0 to 3.0: "\x93NUMPY", major, minor, header length (2 or 4 bytes, little endian), a Python
+// literal
 // {'descr': '<f8', 'fortran_order': False, 'shape': (rows, columns), }, then the numbers.
 #include <cmath>
 #include <cstring>
@@ -29,14 +30,17 @@ Header read_header(std::span<const std::byte> bytes, std::string_view name) {
   std::memcpy(&length, text + 8, wide ? 4 : 2);
   Header header;
   header.offset = (wide ? 12U : 10U) + static_cast<size_t>(length);
-  if (length > 65536 || header.offset > bytes.size()) throw Error(ErrorCode::bad_file, "{}: the NumPy header is cut off", name);
+  if (length > 65536 || header.offset > bytes.size())
+    throw Error(ErrorCode::bad_file, "{}: the NumPy header is cut off", name);
   const std::string literal(text + (wide ? 12 : 10), length);
   std::smatch match;
-  static const std::regex pattern(R"('descr':\s*'([^']*)'.*'fortran_order':\s*(True|False).*'shape':\s*\((\d{1,15}),\s*(\d{1,9}),?\s*\))");
+  static const std::regex pattern(
+      R"('descr':\s*'([^']*)'.*'fortran_order':\s*(True|False).*'shape':\s*\((\d{1,15}),\s*(\d{1,9}),?\s*\))");
   if (!std::regex_search(literal, match, pattern)) {
     throw Error(ErrorCode::unsupported, "{}: expected a two-dimensional NumPy array of numbers", name);
   }
-  if (match[2] == "True") throw Error(ErrorCode::unsupported, "{}: the NumPy array is in Fortran order; save it in C order", name);
+  if (match[2] == "True")
+    throw Error(ErrorCode::unsupported, "{}: the NumPy array is in Fortran order; save it in C order", name);
   header.type = match[1];
   header.rows = std::stoll(match[3]);
   header.columns = std::stoll(match[4]);
@@ -56,12 +60,16 @@ void copy_numbers(const std::byte* source, std::vector<double>& out) {
 
 Table parse_npy(std::span<const std::byte> bytes, std::string_view name, const ReadOptions& options) {
   const Header header = read_header(bytes, name);
-  const size_t width = header.type == "<f4" || header.type == "<i4" ? 4 : header.type == "<f8" || header.type == "<i8" ? 8 : 0;
-  if (width == 0) throw Error(ErrorCode::unsupported, "{}: expected numbers of type f4, f8, i4 or i8, found '{}'", name, header.type);
+  const size_t width = header.type == "<f4" || header.type == "<i4"   ? 4
+                       : header.type == "<f8" || header.type == "<i8" ? 8
+                                                                      : 0;
+  if (width == 0)
+    throw Error(ErrorCode::unsupported, "{}: expected numbers of type f4, f8, i4 or i8, found '{}'", name, header.type);
   const size_t available = (bytes.size() - header.offset) / width;
   if (header.columns < 1 || static_cast<size_t>(header.rows) != available / static_cast<size_t>(header.columns) ||
       available % static_cast<size_t>(header.columns) != 0) {
-    throw Error(ErrorCode::bad_file, "{}: {} x {} numbers are promised, {} are there", name, header.rows, header.columns, available);
+    throw Error(ErrorCode::bad_file, "{}: {} x {} numbers are promised, {} are there", name, header.rows,
+                header.columns, available);
   }
   Table table;
   table.rows = header.rows;
@@ -75,7 +83,8 @@ Table parse_npy(std::span<const std::byte> bytes, std::string_view name, const R
     Column column;
     column.name = "x" + std::to_string(j);
     std::set<double> levels;
-    const bool categorical = std::find(options.categorical.begin(), options.categorical.end(), column.name) != options.categorical.end();
+    const bool categorical =
+        std::find(options.categorical.begin(), options.categorical.end(), column.name) != options.categorical.end();
     for (int64_t i = 0; i < table.rows; ++i) {
       double& value = table.values[static_cast<size_t>(i * header.columns + j)];
       if (!std::isfinite(value)) {
@@ -87,7 +96,9 @@ Table parse_npy(std::span<const std::byte> bytes, std::string_view name, const R
     }
     if (categorical) {
       if (static_cast<int64_t>(levels.size()) > options.max_levels) {
-        throw Error(ErrorCode::limit_exceeded, "{}: column '{}' has {} different values; more than {} categories are refused", name, column.name, levels.size(), options.max_levels);
+        throw Error(ErrorCode::limit_exceeded,
+                    "{}: column '{}' has {} different values; more than {} categories are refused", name, column.name,
+                    levels.size(), options.max_levels);
       }
       column.kind = ColumnKind::categorical;
       for (const double level : levels) column.levels.push_back(fmt::format("{}", level));

@@ -16,11 +16,13 @@ const Words<Estimator> kEstimators = {{"automatic", Estimator::automatic},
                                       {"kernel", Estimator::kernel},
                                       {"forest", Estimator::forest},
                                       {"published", Estimator::published}};
-const Words<IntervalKind> kIntervals = {
-    {"conformal", IntervalKind::conformal},   {"percentile", IntervalKind::percentile},
-    {"basic", IntervalKind::basic},           {"bca", IntervalKind::bca},
-    {"studentised", IntervalKind::studentised}, {"delete-one", IntervalKind::delete_one},
-    {"classical", IntervalKind::classical}};
+const Words<IntervalKind> kIntervals = {{"conformal", IntervalKind::conformal},
+                                        {"percentile", IntervalKind::percentile},
+                                        {"basic", IntervalKind::basic},
+                                        {"bca", IntervalKind::bca},
+                                        {"studentised", IntervalKind::studentised},
+                                        {"delete-one", IntervalKind::delete_one},
+                                        {"classical", IntervalKind::classical}};
 
 template <typename Value>
 Value parse(const Words<Value>& words, std::string_view word, const char* what) {
@@ -48,8 +50,8 @@ Weights parse_weights(std::string_view word) {
   return parse<Weights>({{"linear", Weights::linear}, {"none", Weights::none}}, word, "weights");
 }
 ImportanceKind parse_importance(std::string_view word) {
-  return parse<ImportanceKind>({{"gradient", ImportanceKind::gradient}, {"difference", ImportanceKind::difference}}, word,
-                               "importance");
+  return parse<ImportanceKind>({{"gradient", ImportanceKind::gradient}, {"difference", ImportanceKind::difference}},
+                               word, "importance");
 }
 const char* to_string(Estimator estimator) { return name_of(kEstimators, estimator); }
 const char* to_string(IntervalKind kind) { return name_of(kIntervals, kind); }

@@ -1,5 +1,6 @@
-// The basis of the published local fit: all monomials of the continuous features up to a degree, one 0/1 column per category
-// other than the baseline, and each of those times every monomial of degree 1 to degree - 1. Raw units, not centred.
+// The basis of the published local fit: all monomials of the continuous features up to a degree, one 0/1 column per
+// category other than the baseline, and each of those times every monomial of degree 1 to degree - 1. Raw units, not
+// centred.
 #pragma once
 
 #include <cstdint>

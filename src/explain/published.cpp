@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "explain/normal.h"
-#include "explain/published_fit.h"
 #include "explain/polynomial_basis.h"
+#include "explain/published_fit.h"
 #include "tessera/base/error.h"
 
 namespace tessera::explain {
@@ -24,12 +24,14 @@ void read_targets(const Problem& problem, const Plan& plan, const double* functi
       const double probability = classify ? from_log_odds(at(0)) : 0;
       out[t] = at(slope++) * (classify ? probability * (1 - probability) : 1.0);
     } else {
-      out[t] = classify ? from_log_odds(at(target.plus)) - from_log_odds(at(target.minus)) : at(target.plus) - at(target.minus);
+      out[t] = classify ? from_log_odds(at(target.plus)) - from_log_odds(at(target.minus))
+                        : at(target.plus) - at(target.minus);
     }
   }
 }
 
-PublishedProblem local_problem(const Problem& problem, const std::vector<Neighbour>& rows, const PolynomialBasis& basis) {
+PublishedProblem local_problem(const Problem& problem, const std::vector<Neighbour>& rows,
+                               const PolynomialBasis& basis) {
   PublishedProblem local;
   const auto count = static_cast<int64_t>(rows.size());
   RowMatrix design(count, basis.size());
@@ -77,7 +79,8 @@ double order_statistic(std::vector<double>& values, int64_t rank) {
   return values[static_cast<size_t>(rank)];
 }
 
-// Derivative of every target with respect to every functional, by central differences (exact enough: targets are smooth).
+// Derivative of every target with respect to every functional, by central differences (exact enough: targets are
+// smooth).
 Eigen::MatrixXd target_jacobian(const Problem& problem, const Plan& plan, const Eigen::VectorXd& functional) {
   const auto targets = static_cast<int64_t>(plan.targets.size());
   Eigen::MatrixXd jacobian(targets, functional.size());
@@ -90,7 +93,8 @@ Eigen::MatrixXd target_jacobian(const Problem& problem, const Plan& plan, const 
     point[f] = functional[f] - step;
     read_targets(problem, plan, point.data(), 1, down.data());
     point[f] = functional[f];
-    for (int64_t t = 0; t < targets; ++t) jacobian(t, f) = (up[static_cast<size_t>(t)] - down[static_cast<size_t>(t)]) / (2 * step);
+    for (int64_t t = 0; t < targets; ++t)
+      jacobian(t, f) = (up[static_cast<size_t>(t)] - down[static_cast<size_t>(t)]) / (2 * step);
   }
   return jacobian;
 }
@@ -118,7 +122,8 @@ Intervals analytic_intervals(const Problem& problem, const Plan& plan, const Pub
 }
 
 // BCa (Efron 1987): acceleration from the delete-one changes.
-std::pair<double, double> bca_levels(const std::vector<double>& draws, double estimate, double acceleration, double level) {
+std::pair<double, double> bca_levels(const std::vector<double>& draws, double estimate, double acceleration,
+                                     double level) {
   double below = 0;
   for (const double draw : draws) below += draw < estimate ? 1 : (draw == estimate ? 0.5 : 0);
   const double count = static_cast<double>(draws.size());
@@ -134,7 +139,8 @@ Intervals bootstrap_intervals(const Problem& problem, const Plan& plan, const Pu
                               const std::vector<double>& estimate, uint64_t stream, int64_t rows) {
   const Options& options = problem.options;
   const auto kept = static_cast<int64_t>(options.ratio * static_cast<double>(rows));
-  if (kept < 1) throw Error(ErrorCode::invalid_argument, "ratio: {} of {} neighbours leaves no row", options.ratio, rows);
+  if (kept < 1)
+    throw Error(ErrorCode::invalid_argument, "ratio: {} of {} neighbours leaves no row", options.ratio, rows);
   std::vector<double> scale;
   const bool studentise = options.interval == IntervalKind::studentised;
   const RowMatrix draws = fit.replicate(kept, options.replicates, stream, studentise ? &scale : nullptr);
@@ -156,11 +162,13 @@ Intervals bootstrap_intervals(const Problem& problem, const Plan& plan, const Pu
       const double squares = d.square().sum();
       const double acceleration = squares > 0 ? d.cube().sum() / (6 * std::pow(squares, 1.5)) : 0;
       const auto [a, b] = bca_levels(values[t], estimate[t], acceleration, options.level);
-      low = std::clamp(static_cast<int64_t>(a * static_cast<double>(options.replicates)), int64_t{0}, options.replicates - 1);
+      low = std::clamp(static_cast<int64_t>(a * static_cast<double>(options.replicates)), int64_t{0},
+                       options.replicates - 1);
       high = std::clamp(static_cast<int64_t>(b * static_cast<double>(options.replicates)), low, options.replicates - 1);
     }
     if (studentise) {
-      for (size_t b = 0; b < values[t].size(); ++b) values[t][b] = (values[t][b] - estimate[t]) / std::max(scale[b], 1e-300);
+      for (size_t b = 0; b < values[t].size(); ++b)
+        values[t][b] = (values[t][b] - estimate[t]) / std::max(scale[b], 1e-300);
     }
     const double lower = order_statistic(values[t], low), upper = order_statistic(values[t], high);
     if (studentise) {
@@ -206,8 +214,9 @@ double from_log_odds(double value) {
   return 1 / (1 + std::exp(-value));
 }
 
-std::vector<Neighbour> balanced_neighbours(const Problem& problem, const RowSearch& search, std::span<const double> query,
-                                           std::span<const int64_t> baselines, int64_t exclude) {
+std::vector<Neighbour> balanced_neighbours(const Problem& problem, const RowSearch& search,
+                                           std::span<const double> query, std::span<const int64_t> baselines,
+                                           int64_t exclude) {
   const Metric metric = search.standard_metric();
   const int64_t wanted = std::min(problem.options.neighbours, problem.inputs.rows - (exclude >= 0 ? 1 : 0));
   const auto features = static_cast<int64_t>(search.categorical().size());
@@ -250,7 +259,8 @@ std::vector<Neighbour> balanced_neighbours(const Problem& problem, const RowSear
 Explanation explain_published(const Problem& problem, const RowSearch& search, std::span<const double> query,
                               int64_t exclude, uint64_t stream) {
   const std::vector<int64_t> baselines = problem.baselines_for(query);
-  const std::vector<Neighbour> rows = sorted_by_distance(balanced_neighbours(problem, search, query, baselines, exclude));
+  const std::vector<Neighbour> rows =
+      sorted_by_distance(balanced_neighbours(problem, search, query, baselines, exclude));
   const PolynomialBasis basis = make_basis(problem, baselines);
   const Plan plan = make_plan(problem, query, baselines);
   PublishedProblem local = local_problem(problem, rows, basis);
@@ -260,9 +270,9 @@ Explanation explain_published(const Problem& problem, const RowSearch& search, s
   read_targets(problem, plan, fit.estimate().data(), 1, estimate.data());
   const IntervalKind kind = problem.options.interval;
   const bool analytic = kind == IntervalKind::classical || kind == IntervalKind::delete_one;
-  const Intervals intervals = analytic ? analytic_intervals(problem, plan, fit, estimate)
-                                       : bootstrap_intervals(problem, plan, fit, estimate, stream,
-                                                             static_cast<int64_t>(rows.size()));
+  const Intervals intervals =
+      analytic ? analytic_intervals(problem, plan, fit, estimate)
+               : bootstrap_intervals(problem, plan, fit, estimate, stream, static_cast<int64_t>(rows.size()));
   Explanation result;
   result.estimator = Estimator::published;
   result.prediction = problem.options.classification ? from_log_odds(fit.estimate()[0]) : fit.estimate()[0];

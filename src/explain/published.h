@@ -9,10 +9,12 @@
 
 namespace tessera::explain {
 
-// The reference's choice of rows: per categorical feature the nearest rows with the query's level and with the baseline, up to
-// a quota of neighbours / (2 x categorical features) each, then the nearest of the rest. In selection order.
-std::vector<Neighbour> balanced_neighbours(const Problem& problem, const RowSearch& search, std::span<const double> query,
-                                           std::span<const int64_t> baselines, int64_t exclude);
+// The reference's choice of rows: per categorical feature the nearest rows with the query's level and with the
+// baseline, up to a quota of neighbours / (2 x categorical features) each, then the nearest of the rest. In selection
+// order.
+std::vector<Neighbour> balanced_neighbours(const Problem& problem, const RowSearch& search,
+                                           std::span<const double> query, std::span<const int64_t> baselines,
+                                           int64_t exclude);
 
 // exclude: row that must not take part, or -1.
 Explanation explain_published(const Problem& problem, const RowSearch& search, std::span<const double> query,

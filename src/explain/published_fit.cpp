@@ -17,17 +17,17 @@ constexpr double kRankTolerance = 1e-14;
 }  // namespace
 
 struct PublishedFit::Base {
-  int64_t rows = 0;      // that carry weight
+  int64_t rows = 0;  // that carry weight
   int64_t rank = 0;
   bool dual = false;
   double condition = 1;
-  Eigen::VectorXd estimate;  // [functionals]
-  RowMatrix matrix;          // [rows, rows] I - H (primal: on first use), or the inverse Gram matrix
-  Eigen::VectorXd room;      // [rows] its diagonal
-  Eigen::VectorXd residual;  // [rows] whitened residual, or the dual weights
-  RowMatrix influence;       // [functionals, rows]
-  RowMatrix basis;           // [rows, rank] orthonormal (primal)
-  RowMatrix functional;      // [functionals, rank] (primal)
+  Eigen::VectorXd estimate;            // [functionals]
+  RowMatrix matrix;                    // [rows, rows] I - H (primal: on first use), or the inverse Gram matrix
+  Eigen::VectorXd room;                // [rows] its diagonal
+  Eigen::VectorXd residual;            // [rows] whitened residual, or the dual weights
+  RowMatrix influence;                 // [functionals, rows]
+  RowMatrix basis;                     // [rows, rank] orthonormal (primal)
+  RowMatrix functional;                // [functionals, rank] (primal)
   std::vector<double> packed, moment;  // see ParameterProblem; filled on first use
   int64_t packed_stride = 0, moment_stride = 0;
 
@@ -123,7 +123,8 @@ std::unique_ptr<PublishedFit::Base> PublishedFit::primal(int64_t farthest_gone) 
   basis.applyOnTheLeft(qr.householderQ());
   if (rank == problem_.design.cols()) {
     const Eigen::MatrixXd permuted = problem_.functionals * qr.colsPermutation();
-    fit->functional = qr.matrixR().topLeftCorner(rank, rank).triangularView<Eigen::Upper>().solve<Eigen::OnTheRight>(permuted);
+    fit->functional =
+        qr.matrixR().topLeftCorner(rank, rank).triangularView<Eigen::Upper>().solve<Eigen::OnTheRight>(permuted);
   } else {
     Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd> cod;
     cod.setThreshold(kRankTolerance);
@@ -231,8 +232,9 @@ class PublishedFit::Batches {
     }
     base.pack();
     scratch_.resize(static_cast<size_t>(parameter_scratch(base.rank, base.packed_stride, base.moment_stride)));
-    const ParameterProblem problem{base.packed.data(), base.moment.data(),   base.functional.data(), base.rank,
-                                   base.packed_stride, base.moment_stride, functionals};
+    const ParameterProblem problem{base.packed.data(), base.moment.data(), base.functional.data(),
+                                   base.rank,          base.packed_stride, base.moment_stride,
+                                   functionals};
     return lanes().delete_by_parameters(problem, sets_.data(), size, change_.data(), scratch_.data());
   }
 

@@ -1,10 +1,11 @@
 // Weighted local polynomial regression with all its bootstrap refits in closed form.
 //
-// Rows are sorted by distance, nearest first. With linear weights (max distance - distance) a subset's weights depend on its
-// farthest member only, so few base fits exist ("the r farthest rows are gone"); a replicate is one of them with further rows
-// deleted. Deleting D from a fit with orthonormal basis Q, hat matrix H = QQ', whitened residual e and functionals G changes
-// the functionals by -T_D (I - H_DD)^-1 e_D, T = GQ' (delete-d jackknife, Wu 1986), exactly. When the parameters outnumber
-// the rows the minimum-norm fit interpolates, and the same formula holds with the inverse Gram matrix and the dual weights.
+// Rows are sorted by distance, nearest first. With linear weights (max distance - distance) a subset's weights depend
+// on its farthest member only, so few base fits exist ("the r farthest rows are gone"); a replicate is one of them with
+// further rows deleted. Deleting D from a fit with orthonormal basis Q, hat matrix H = QQ', whitened residual e and
+// functionals G changes the functionals by -T_D (I - H_DD)^-1 e_D, T = GQ' (delete-d jackknife, Wu 1986), exactly. When
+// the parameters outnumber the rows the minimum-norm fit interpolates, and the same formula holds with the inverse Gram
+// matrix and the dual weights.
 #pragma once
 
 #include <Eigen/Dense>
@@ -35,8 +36,8 @@ class PublishedFit {
   // The functionals of the fit to all rows.
   const Eigen::VectorXd& estimate() const;
 
-  // Bootstrap without replacement: [functionals, replicates]; each replicate refits `kept` rows. `scale`, when given, receives
-  // each replicate's residual standard deviation (for studentised intervals; zero when the fit interpolates).
+  // Bootstrap without replacement: [functionals, replicates]; each replicate refits `kept` rows. `scale`, when given,
+  // receives each replicate's residual standard deviation (for studentised intervals; zero when the fit interpolates).
   RowMatrix replicate(int64_t kept, int64_t replicates, uint64_t seed, std::vector<double>* scale = nullptr) const;
   double residual_scale() const;
 
@@ -46,10 +47,10 @@ class PublishedFit {
   Eigen::MatrixXd covariance() const;
 
   int64_t rank() const;
-  int64_t effective_rows() const;     // rows with positive weight
-  double kish_rows() const;           // (sum w)^2 / sum w^2
-  double condition() const;           // ratio of the largest to the smallest pivot of the design
-  double leave_one_out_r2() const;    // NaN when outputs are flat
+  int64_t effective_rows() const;   // rows with positive weight
+  double kish_rows() const;         // (sum w)^2 / sum w^2
+  double condition() const;         // ratio of the largest to the smallest pivot of the design
+  double leave_one_out_r2() const;  // NaN when outputs are flat
 
  private:
   struct Base;

@@ -10,9 +10,9 @@
 namespace tessera::explain {
 namespace {
 
-constexpr int64_t kBlock = 1024;          // rows scanned at a time
-constexpr int64_t kTreeRows = 4096;       // smaller cells are scanned
-constexpr int64_t kTreeDimensions = 10;   // beyond, a tree visits most leaves
+constexpr int64_t kBlock = 1024;         // rows scanned at a time
+constexpr int64_t kTreeRows = 4096;      // smaller cells are scanned
+constexpr int64_t kTreeDimensions = 10;  // beyond, a tree visits most leaves
 
 // What nanoflann reads: one cell's standardised columns.
 struct Points {
@@ -168,7 +168,8 @@ void RowSearch::fill_columns() {
     const auto j = static_cast<size_t>(continuous_[c]);
     float* column = columns_.data() + c * static_cast<size_t>(table_.rows);
     for (int64_t i = 0; i < table_.rows; ++i) {
-      column[i] = static_cast<float>((table_.at(order_[static_cast<size_t>(i)], continuous_[c]) - mean_[j]) / deviation_[j]);
+      column[i] =
+          static_cast<float>((table_.at(order_[static_cast<size_t>(i)], continuous_[c]) - mean_[j]) / deviation_[j]);
       largest_ = std::max(largest_, std::abs(column[i]));
     }
   }
@@ -176,7 +177,8 @@ void RowSearch::fill_columns() {
 
 int64_t RowSearch::cell_of(std::span<const double> query) const {
   std::vector<int32_t> codes(categorical_.size());
-  for (size_t c = 0; c < codes.size(); ++c) codes[c] = static_cast<int32_t>(query[static_cast<size_t>(categorical_[c])]);
+  for (size_t c = 0; c < codes.size(); ++c)
+    codes[c] = static_cast<int32_t>(query[static_cast<size_t>(categorical_[c])]);
   const auto at = std::lower_bound(cells_.begin(), cells_.end(), codes,
                                    [](const Cell& cell, const std::vector<int32_t>& key) { return cell.codes < key; });
   return at == cells_.end() || at->codes != codes ? -1 : at - cells_.begin();
@@ -211,7 +213,8 @@ double RowSearch::exact_distance(std::span<const double> query, const Metric& me
   return sum;
 }
 
-void RowSearch::scan(const Cell& cell, const float* centre, const float* weight, double penalty, Collector& found) const {
+void RowSearch::scan(const Cell& cell, const float* centre, const float* weight, double penalty,
+                     Collector& found) const {
   if (cell.tree) {
     found.penalty = static_cast<float>(penalty);
     found.begin = static_cast<uint32_t>(cell.begin);
@@ -223,7 +226,8 @@ void RowSearch::scan(const Cell& cell, const float* centre, const float* weight,
   std::vector<const float*> columns(continuous_.size());
   for (int64_t begin = cell.begin; begin < cell.end; begin += kBlock) {
     const int64_t count = std::min(kBlock, cell.end - begin);
-    for (size_t c = 0; c < columns.size(); ++c) columns[c] = columns_.data() + c * static_cast<size_t>(table_.rows) + begin;
+    for (size_t c = 0; c < columns.size(); ++c)
+      columns[c] = columns_.data() + c * static_cast<size_t>(table_.rows) + begin;
     lanes().distances(columns.data(), centre, weight, static_cast<int64_t>(columns.size()), count, distance);
     for (int64_t i = 0; i < count; ++i) {
       const float total = distance[i] + static_cast<float>(penalty);
@@ -251,7 +255,8 @@ std::vector<Neighbour> RowSearch::nearest(std::span<const double> query, const M
   for (size_t index = 0; index < cells_.size(); ++index) {
     double penalty = 0;
     for (size_t c = 0; c < categorical_.size(); ++c) {
-      if (cells_[index].codes[c] != static_cast<int32_t>(query[static_cast<size_t>(categorical_[c])])) penalty += metric.penalty[c];
+      if (cells_[index].codes[c] != static_cast<int32_t>(query[static_cast<size_t>(categorical_[c])]))
+        penalty += metric.penalty[c];
     }
     if (std::isfinite(penalty)) visits.emplace_back(penalty, index);
   }

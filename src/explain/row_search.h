@@ -1,9 +1,10 @@
-// Nearest rows in a mixed metric: sum_j weight_j (x_j - q_j)^2 over continuous features plus penalty_j per category that
-// differs. Rows are grouped by cell (the rows that share all categories), so that a search skips cells whose penalty alone
-// exceeds what it has found; large cells of few dimensions have a k-d tree (nanoflann), others are scanned in blocks.
+// Nearest rows in a mixed metric: sum_j weight_j (x_j - q_j)^2 over continuous features plus penalty_j per category
+// that differs. Rows are grouped by cell (the rows that share all categories), so that a search skips cells whose
+// penalty alone exceeds what it has found; large cells of few dimensions have a k-d tree (nanoflann), others are
+// scanned in blocks.
 //
-// Distances are compared in float32 and then ranked again in float64, ties by row number, so the answer is exact and does
-// not depend on the path taken.
+// Distances are compared in float32 and then ranked again in float64, ties by row number, so the answer is exact and
+// does not depend on the path taken.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,8 @@ struct Neighbour {
   int64_t row = 0;
 };
 
-// weight: per continuous feature, in units of 1 / feature unit squared; penalty: per categorical feature; infinity keeps the
-// search within the query's cell for that feature.
+// weight: per continuous feature, in units of 1 / feature unit squared; penalty: per categorical feature; infinity
+// keeps the search within the query's cell for that feature.
 struct Metric {
   std::vector<double> weight;
   std::vector<double> penalty;
@@ -72,10 +73,10 @@ class RowSearch {
   std::vector<int64_t> categorical_;
   std::vector<double> mean_;
   std::vector<double> deviation_;
-  float largest_ = 0;              // of |standardised value|
-  std::vector<uint32_t> order_;    // [rows] table rows, cell by cell
-  std::vector<float> columns_;     // [continuous, rows] standardised, in `order_`
-  std::vector<Cell> cells_;        // sorted by codes
+  float largest_ = 0;            // of |standardised value|
+  std::vector<uint32_t> order_;  // [rows] table rows, cell by cell
+  std::vector<float> columns_;   // [continuous, rows] standardised, in `order_`
+  std::vector<Cell> cells_;      // sorted by codes
 };
 
 }  // namespace tessera::explain

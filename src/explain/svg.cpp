@@ -10,11 +10,20 @@ std::string escaped(std::string_view text) {
   std::string result;
   for (const char c : text) {
     switch (c) {
-      case '<': result += "&lt;"; break;
-      case '>': result += "&gt;"; break;
-      case '&': result += "&amp;"; break;
-      case '"': result += "&quot;"; break;
-      default: result += c;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '&':
+        result += "&amp;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      default:
+        result += c;
     }
   }
   return result;
@@ -41,7 +50,8 @@ std::string short_number(double value) {
 Svg::Svg(int width, int height) : width_(width), height_(height) {}
 
 void Svg::line(double x1, double y1, double x2, double y2, std::string_view style_class) {
-  body_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>", x1, y1, x2, y2, style_class);
+  body_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>", x1, y1, x2, y2,
+                       style_class);
 }
 
 void Svg::circle(double x, double y, double radius, std::string_view style_class) {
@@ -59,7 +69,8 @@ void Svg::path(const std::vector<std::pair<double, double>>& points, std::string
 }
 
 std::string Svg::str() const {
-  return fmt::format("<svg viewBox=\"0 0 {} {}\" width=\"{}\" height=\"{}\" role=\"img\">{}</svg>\n", width_, height_, width_, height_, body_);
+  return fmt::format("<svg viewBox=\"0 0 {} {}\" width=\"{}\" height=\"{}\" role=\"img\">{}</svg>\n", width_, height_,
+                     width_, height_, body_);
 }
 
 }  // namespace tessera::explain

@@ -19,7 +19,9 @@ std::string short_number(double value);
 struct Axis {
   double low = 0, high = 1;
   double from = 0, to = 1;  // pixels
-  double at(double value) const { return high > low ? from + (value - low) / (high - low) * (to - from) : (from + to) / 2; }
+  double at(double value) const {
+    return high > low ? from + (value - low) / (high - low) * (to - from) : (from + to) / 2;
+  }
 };
 
 class Svg {

@@ -12,7 +12,8 @@ int64_t Table::column(std::string_view name) const {
     if (columns[j].name == name) return static_cast<int64_t>(j);
     names.push_back(columns[j].name);
   }
-  throw Error(ErrorCode::not_found, "column '{}' is not in the table; its columns are {}", name, fmt::join(names, ", "));
+  throw Error(ErrorCode::not_found, "column '{}' is not in the table; its columns are {}", name,
+              fmt::join(names, ", "));
 }
 
 }  // namespace tessera::explain

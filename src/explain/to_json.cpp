@@ -36,7 +36,8 @@ nlohmann::json to_json(const Explanation& explanation, const std::vector<Feature
                            {"estimator", to_string(explanation.estimator)},
                            {"features", nlohmann::json::array()},
                            {"warnings", nlohmann::json::array()}};
-  for (size_t j = 0; j < features.size(); ++j) result["features"].push_back(feature_json(explanation.features[j], features[j]));
+  for (size_t j = 0; j < features.size(); ++j)
+    result["features"].push_back(feature_json(explanation.features[j], features[j]));
   const Diagnostics& d = explanation.diagnostics;
   result["diagnostics"] = {{"rows_used", d.rows_used},
                            {"parameters", d.parameters},

@@ -33,12 +33,14 @@ std::vector<Options> candidates_for(const Options& base, int64_t rows) {
 }
 
 std::string describe(const Options& options) {
-  if (options.estimator == Estimator::published) return fmt::format("published, {} neighbours, degree {}", options.neighbours, options.degree);
+  if (options.estimator == Estimator::published)
+    return fmt::format("published, {} neighbours, degree {}", options.neighbours, options.degree);
   if (options.estimator == Estimator::forest) return "forest";
   return fmt::format("kernel, {} neighbours", options.neighbours);
 }
 
-double held_out_error(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features, Options options) {
+double held_out_error(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features,
+                      Options options) {
   options.output_known = false;  // each record is predicted without itself
   options.replicates = 1;
   if (options.estimator == Estimator::published) options.interval = IntervalKind::classical;
@@ -55,7 +57,8 @@ double held_out_error(TableView inputs, std::span<const double> outputs, const s
 
 }  // namespace
 
-Tuning tune(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features, const Options& options) {
+Tuning tune(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features,
+            const Options& options) {
   Tuning tuning;
   size_t best = 0;
   for (const Options& candidate : candidates_for(options, inputs.rows)) {
@@ -66,10 +69,12 @@ Tuning tune(TableView inputs, std::span<const double> outputs, const std::vector
   std::string others;
   for (size_t i = 0; i < tuning.candidates.size(); ++i) {
     if (i == best) continue;
-    others += fmt::format("{}{} {:.4g}", others.empty() ? "" : "; ", describe(tuning.candidates[i].options), tuning.candidates[i].error);
+    others += fmt::format("{}{} {:.4g}", others.empty() ? "" : "; ", describe(tuning.candidates[i].options),
+                          tuning.candidates[i].error);
   }
-  tuning.reason = fmt::format("Tuned to {}: held-out outputs are predicted with a root mean squared error of {:.4g}{}.", describe(tuning.options),
-                              tuning.candidates[best].error, others.empty() ? "" : ", against " + others);
+  tuning.reason =
+      fmt::format("Tuned to {}: held-out outputs are predicted with a root mean squared error of {:.4g}{}.",
+                  describe(tuning.options), tuning.candidates[best].error, others.empty() ? "" : ", against " + others);
   return tuning;
 }
 

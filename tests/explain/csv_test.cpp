@@ -10,7 +10,8 @@ namespace tessera::explain {
 namespace {
 
 TEST(Csv, ReadsQuotesLineEndsMissingCellsAndCategories) {
-  const Table table = parse_csv("\xEF\xBB\xBFx,\"a, b\",k\r\n1.5,red,2\r\n,\"dark \"\"red\"\"\",10\r\n\r\n-3e2,red,2", "t");
+  const Table table =
+      parse_csv("\xEF\xBB\xBFx,\"a, b\",k\r\n1.5,red,2\r\n,\"dark \"\"red\"\"\",10\r\n\r\n-3e2,red,2", "t");
   ASSERT_EQ(table.rows, 3);
   EXPECT_EQ(table.columns[1].name, "a, b");
   EXPECT_EQ(table.columns[1].kind, ColumnKind::categorical);
@@ -46,7 +47,8 @@ TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
   EXPECT_NE(message("a,\n").find("no name"), std::string::npos);
   EXPECT_NE(message("a\n\"x").find("row 2: a quoted field is not closed"), std::string::npos);
   EXPECT_NE(message("a\n\"x\"y\n").find("closing quote"), std::string::npos);
-  EXPECT_NE(message("a\n1\nred\n", {.continuous = {"a"}}).find("row 3, column 'a': expected a number, found 'red'"), std::string::npos);
+  EXPECT_NE(message("a\n1\nred\n", {.continuous = {"a"}}).find("row 3, column 'a': expected a number, found 'red'"),
+            std::string::npos);
   EXPECT_NE(message("a\n1\n", {.categorical = {"b"}}).find("column 'b' is not in the table"), std::string::npos);
   EXPECT_NE(message("a\nx\ny\nz\n", {.max_levels = 2}).find("3 different values"), std::string::npos);
 }

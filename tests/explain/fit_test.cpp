@@ -34,7 +34,8 @@ std::vector<int64_t> kept_rows(int64_t rows, int64_t kept, uint64_t seed, int64_
   Random draw = Random(seed).split(static_cast<uint64_t>(index));
   std::vector<int32_t> order(static_cast<size_t>(rows));
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
-  for (int64_t i = 0; i < rows - kept; ++i) std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i + draw.below(rows - i))]);
+  for (int64_t i = 0; i < rows - kept; ++i)
+    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i + draw.below(rows - i))]);
   std::vector<int64_t> result(order.begin() + (rows - kept), order.end());
   std::sort(result.begin(), result.end());
   return result;
@@ -52,7 +53,8 @@ Eigen::VectorXd refit(const PublishedProblem& problem, const std::vector<int64_t
   }
   // The row of weight zero must not decide the rank.
   const int64_t used = problem.weights == Weights::linear ? design.rows() - 1 : design.rows();
-  return problem.functionals * design.topRows(used).bdcSvd(Eigen::ComputeThinU | Eigen::ComputeThinV).solve(output.head(used));
+  return problem.functionals *
+         design.topRows(used).bdcSvd(Eigen::ComputeThinU | Eigen::ComputeThinV).solve(output.head(used));
 }
 
 struct Shape {
@@ -77,8 +79,8 @@ TEST_P(ClosedForm, EqualsARefitOfEveryReplicate) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ClosedForm,
-                         testing::Values(Shape{30, 5, 27, Weights::linear},   // few deleted: through rows
-                                         Shape{40, 4, 20, Weights::linear},   // many deleted: through parameters
+                         testing::Values(Shape{30, 5, 27, Weights::linear},  // few deleted: through rows
+                                         Shape{40, 4, 20, Weights::linear},  // many deleted: through parameters
                                          Shape{40, 4, 20, Weights::none}, Shape{31, 11, 23, Weights::linear},
                                          Shape{20, 50, 17, Weights::linear},  // more parameters than rows: minimum norm
                                          Shape{20, 50, 17, Weights::none}, Shape{9, 1, 5, Weights::linear}));
@@ -132,7 +134,8 @@ TEST(Lanes, DistancesMatchAScalarSumOnOddSizes) {
       set->distances(columns, centre, weight, 3, count, out.data());
       for (int64_t i = 0; i < count; ++i) {
         double expected = 0;
-        for (int j = 0; j < 3; ++j) expected += static_cast<double>(weight[j]) * std::pow(static_cast<double>(columns[j][i]) - centre[j], 2);
+        for (int j = 0; j < 3; ++j)
+          expected += static_cast<double>(weight[j]) * std::pow(static_cast<double>(columns[j][i]) - centre[j], 2);
         EXPECT_NEAR(out[static_cast<size_t>(i)], expected, 1e-5 * (1 + expected));
       }
     }

@@ -22,9 +22,12 @@ struct Setting {
 
 Setting setting(char name) {
   switch (name) {
-    case 'A': return {66, 4, 0.894, Weights::linear};
-    case 'B': return {64, 2, 0.75, Weights::none};
-    default: return {66, 2, 2.0 / 3, Weights::linear};
+    case 'A':
+      return {66, 4, 0.894, Weights::linear};
+    case 'B':
+      return {64, 2, 0.75, Weights::none};
+    default:
+      return {66, 2, 2.0 / 3, Weights::linear};
   }
 }
 
@@ -65,12 +68,13 @@ TEST_P(SimulationGolden, EqualsThePublishedCode) {
 
 INSTANTIATE_TEST_SUITE_P(
     Spec, SimulationGolden,
-    testing::Values(Golden{0, 'A', 61400, -1.659348, 2.553523, {-2.015192, -1.398754}, {0.698360, 0.794256}},
-                    Golden{0, 'B', 58579, 0.368867373, -0.181460469, {-0.117368527, 0.033359580}, {-0.044929826, 0.194255414}},
-                    Golden{0, 'C', 61400, 0.416153959, -0.108361651, {-0.120275338, 0.027700461}, {0.054131205, 0.271716966}},
-                    Golden{1, 'A', 66068, -0.079741605, -0.024428248, {-0.048144152, 0.026756381}, {-0.023585270, 0.017823770}},
-                    Golden{1, 'C', 66068, 0.030407404, -0.050898100, {-0.038739877, 0.007771066}, {-0.017842510, 0.002302462}},
-                    Golden{2, 'B', 64037, -0.003057604, 0.015395196, {0.006415252, 0.003302200}, {0.001515088, 0.000405860}}));
+    testing::Values(
+        Golden{0, 'A', 61400, -1.659348, 2.553523, {-2.015192, -1.398754}, {0.698360, 0.794256}},
+        Golden{0, 'B', 58579, 0.368867373, -0.181460469, {-0.117368527, 0.033359580}, {-0.044929826, 0.194255414}},
+        Golden{0, 'C', 61400, 0.416153959, -0.108361651, {-0.120275338, 0.027700461}, {0.054131205, 0.271716966}},
+        Golden{1, 'A', 66068, -0.079741605, -0.024428248, {-0.048144152, 0.026756381}, {-0.023585270, 0.017823770}},
+        Golden{1, 'C', 66068, 0.030407404, -0.050898100, {-0.038739877, 0.007771066}, {-0.017842510, 0.002302462}},
+        Golden{2, 'B', 64037, -0.003057604, 0.015395196, {0.006415252, 0.003302200}, {0.001515088, 0.000405860}}));
 
 TEST(SimulationGoldenTable, DataAndPredictionAreReproduced) {
   const Simulation simulation(1000, 2000);
@@ -83,7 +87,8 @@ TEST(SimulationGoldenTable, DataAndPredictionAreReproduced) {
 }
 
 std::filesystem::path shared_data() {
-  if (const char* folder = std::getenv("TESSERA_SHARED_DATA"); folder != nullptr) return std::filesystem::path(folder) / "explain";
+  if (const char* folder = std::getenv("TESSERA_SHARED_DATA"); folder != nullptr)
+    return std::filesystem::path(folder) / "explain";
   return std::filesystem::path(TESSERA_SOURCE_DIR) / ".." / "shared" / "data" / "explain";
 }
 

@@ -92,7 +92,9 @@ TEST(RowSearch, FindsTheSameRowsAsASortWithTreesAndPenalties) {
     table.push_back(static_cast<double>(random.below(20) == 0));
   }
   const TableView view{table.data(), nullptr, rows, 3};
-  const RowSearch search(view, {{"x", ColumnKind::continuous, {}, {}, {}}, {"y", ColumnKind::continuous, {}, {}, {}}, {"c", ColumnKind::categorical, {"0", "1"}, {}, {}}});
+  const RowSearch search(view, {{"x", ColumnKind::continuous, {}, {}, {}},
+                                {"y", ColumnKind::continuous, {}, {}, {}},
+                                {"c", ColumnKind::categorical, {"0", "1"}, {}, {}}});
   for (const double penalty : {0.0, 0.3, std::numeric_limits<double>::infinity()}) {
     const Metric metric{{2.0, 0.5}, {penalty}};
     for (int64_t q = 0; q < 20; ++q) {
@@ -115,7 +117,8 @@ TEST(RowSearch, FindsTheSameRowsAsASortWithTreesAndPenalties) {
 }
 
 TEST(Normal, QuantilesInvertProbabilities) {
-  for (const double p : {0.001, 0.025, 0.3, 0.5, 0.8, 0.975, 0.9999}) EXPECT_NEAR(normal_probability(normal_quantile(p)), p, 1e-12);
+  for (const double p : {0.001, 0.025, 0.3, 0.5, 0.8, 0.975, 0.9999})
+    EXPECT_NEAR(normal_probability(normal_quantile(p)), p, 1e-12);
   EXPECT_NEAR(normal_quantile(0.975), 1.959963984540054, 1e-9);
   EXPECT_NEAR(student_quantile(0.975, 1), 12.7062, 1e-3);
   EXPECT_NEAR(student_quantile(0.975, 10), 2.22814, 2e-3);

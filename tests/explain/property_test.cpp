@@ -14,8 +14,9 @@
 namespace tessera::explain {
 namespace {
 
-const std::vector<IntervalKind> kPublishedKinds = {IntervalKind::percentile, IntervalKind::basic,      IntervalKind::bca,
-                                                   IntervalKind::studentised, IntervalKind::delete_one, IntervalKind::classical};
+const std::vector<IntervalKind> kPublishedKinds = {IntervalKind::percentile, IntervalKind::basic,
+                                                   IntervalKind::bca,        IntervalKind::studentised,
+                                                   IntervalKind::delete_one, IntervalKind::classical};
 
 Options quick(Estimator estimator) {
   Options options = estimator == Estimator::published ? published_options(false) : Options{};
@@ -33,7 +34,9 @@ Explanation explain(const Simulation& simulation, const Options& options) {
 
 TEST(Property, PublishedFitIsExactOnPolynomialsOfItsDegree) {
   Simulation simulation(1, 400);
-  const auto f = [](const double* x) { return 1 + x[0] - 2 * x[0] * x[1] + 0.5 * x[1] * x[1] + 3 * (x[2] == 1 ? 1 : 0) + x[0] * (x[3] == 2 ? 1 : 0); };
+  const auto f = [](const double* x) {
+    return 1 + x[0] - 2 * x[0] * x[1] + 0.5 * x[1] * x[1] + 3 * (x[2] == 1 ? 1 : 0) + x[0] * (x[3] == 2 ? 1 : 0);
+  };
   for (size_t i = 0; i < 400; ++i) simulation.outputs[i] = f(simulation.inputs.data() + 4 * i);
   for (const IntervalKind kind : kPublishedKinds) {
     Options options = quick(Estimator::published);
@@ -51,8 +54,10 @@ TEST(Property, RowOrderDoesNotMatter) {
   const Simulation simulation(3, 500);
   Simulation reversed = simulation;
   std::reverse(reversed.outputs.begin(), reversed.outputs.end());
-  for (size_t i = 0; i < 500; ++i) std::copy_n(simulation.inputs.data() + 4 * i, 4, reversed.inputs.data() + 4 * (499 - i));
-  const Explanation a = explain(simulation, quick(Estimator::published)), b = explain(reversed, quick(Estimator::published));
+  for (size_t i = 0; i < 500; ++i)
+    std::copy_n(simulation.inputs.data() + 4 * i, 4, reversed.inputs.data() + 4 * (499 - i));
+  const Explanation a = explain(simulation, quick(Estimator::published)),
+                    b = explain(reversed, quick(Estimator::published));
   for (size_t j = 0; j < 4; ++j) {
     EXPECT_NEAR(a.features[j].importance, b.features[j].importance, 1e-9);
     EXPECT_NEAR(a.features[j].lower, b.features[j].lower, 1e-7);
@@ -66,7 +71,8 @@ TEST(Property, AffineUnitsOfAFeatureScaleItsSlopeOnly) {
   scaled.query[0] = 7 + 10 * scaled.query[0];
   for (const Estimator estimator : {Estimator::published, Estimator::kernel}) {
     const Explanation a = explain(simulation, quick(estimator)), b = explain(scaled, quick(estimator));
-    EXPECT_NEAR(a.features[0].importance, 10 * b.features[0].importance, 1e-4 * (1 + std::abs(a.features[0].importance)));
+    EXPECT_NEAR(a.features[0].importance, 10 * b.features[0].importance,
+                1e-4 * (1 + std::abs(a.features[0].importance)));
     EXPECT_NEAR(a.features[1].importance, b.features[1].importance, 1e-4 * (1 + std::abs(a.features[1].importance)));
     EXPECT_NEAR(a.features[2].importance, b.features[2].importance, 1e-4 * (1 + std::abs(a.features[2].importance)));
   }
@@ -74,7 +80,8 @@ TEST(Property, AffineUnitsOfAFeatureScaleItsSlopeOnly) {
 
 TEST(Property, IntervalsNestInTheirLevel) {
   const Simulation simulation(5, 500);
-  std::vector<std::pair<Estimator, IntervalKind>> cases = {{Estimator::kernel, IntervalKind::conformal}, {Estimator::forest, IntervalKind::conformal}};
+  std::vector<std::pair<Estimator, IntervalKind>> cases = {{Estimator::kernel, IntervalKind::conformal},
+                                                           {Estimator::forest, IntervalKind::conformal}};
   for (const IntervalKind kind : kPublishedKinds) cases.emplace_back(Estimator::published, kind);
   for (const auto& [estimator, kind] : cases) {
     Options narrow = quick(estimator), wide = narrow;
@@ -111,7 +118,8 @@ TEST(Property, Float32TablesGiveTheSameAnswerAsTheirFloat64Copy) {
   std::vector<float> narrow(simulation.inputs.begin(), simulation.inputs.end());
   std::copy(narrow.begin(), narrow.end(), simulation.inputs.begin());
   const Explainer a(simulation.view(), simulation.outputs, simulation.features, quick(Estimator::published));
-  const Explainer b({nullptr, narrow.data(), 300, 4}, simulation.outputs, simulation.features, quick(Estimator::published));
+  const Explainer b({nullptr, narrow.data(), 300, 4}, simulation.outputs, simulation.features,
+                    quick(Estimator::published));
   EXPECT_EQ(a.explain_row(5).features[0].lower, b.explain_row(5).features[0].lower);
 }
 

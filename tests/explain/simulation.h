@@ -1,5 +1,5 @@
-// The simulation of the published experiments, reproducible in any language: SplitMix64, f(u, v, a, b) = sin(a u) cos(b v)
-// tan(1 / (1 + (u - v)^2)). Categories a and b take the values 1, 2, 3 and have codes 0, 1, 2 here.
+// The simulation of the published experiments, reproducible in any language: SplitMix64, f(u, v, a, b) = sin(a u) cos(b
+// v) tan(1 / (1 + (u - v)^2)). Categories a and b take the values 1, 2, 3 and have codes 0, 1, 2 here.
 #pragma once
 
 #include <cmath>

@@ -4,23 +4,28 @@
 //   Explanation answer = explainer.explain_row(26);
 //   answer.features[0].importance, .lower, .upper
 //
-// The table is borrowed and must outlive the explainer. Row-major, one column per feature; categorical columns hold codes
-// 0..C-1. The model is never called.
+// The table is borrowed and must outlive the explainer. Row-major, one column per feature; categorical columns hold
+// codes 0..C-1. The model is never called.
 //
 // Estimators
-//   published   local polynomial regression among the nearest rows with a bootstrap, exactly as in Ahn, Grana, Tamene and
+//   published   local polynomial regression among the nearest rows with a bootstrap, exactly as in Ahn, Grana, Tamene
+//   and
 //               Holsheimer, "Uncertainty Quantification for Local Model Explanations Without Model Access"
-//               (arXiv 2301.05761), refitted in closed form. Cost per answer: one QR of neighbours x parameters and one small
-//               Cholesky per replicate, independent of the number of rows once the neighbours are known.
-//   kernel      local kernel regression (Gaussian process) in the cell of rows that share the query's categories, or with
+//               (arXiv 2301.05761), refitted in closed form. Cost per answer: one QR of neighbours x parameters and one
+//               small Cholesky per replicate, independent of the number of rows once the neighbours are known.
+//   kernel      local kernel regression (Gaussian process) in the cell of rows that share the query's categories, or
+//   with
 //               a product kernel over categories where cells are thin; mixed over smoothness and bandwidth; intervals
-//               scaled by conformal calibration on held-out records. Cost per answer: O(rows_used^3), 150 rows by default.
-//   forest      extremely randomised trees that mimic the model (Geurts et al. 2006), same conformal layer; for step-like
+//               scaled by conformal calibration on held-out records. Cost per answer: O(rows_used^3), 150 rows by
+//               default.
+//   forest      extremely randomised trees that mimic the model (Geurts et al. 2006), same conformal layer; for
+//   step-like
 //               outputs such as those of forests.
 //   automatic   kernel or forest, whichever predicts held-out records better.
 //
-// Errors: Error(invalid_argument) in one sentence naming row and column. Everything after construction is thread-safe, and
-// every answer depends on the table, the options and the seed only, never on the thread count or on earlier answers.
+// Errors: Error(invalid_argument) in one sentence naming row and column. Everything after construction is thread-safe,
+// and every answer depends on the table, the options and the seed only, never on the thread count or on earlier
+// answers.
 #pragma once
 
 #include <cstdint>
@@ -51,9 +56,9 @@ const char* to_string(IntervalKind kind);
 struct Feature {
   std::string name;
   ColumnKind kind = ColumnKind::continuous;
-  std::vector<std::string> levels;   // categorical: the name of code i
-  std::optional<int64_t> baseline;   // categorical: code to compare with; default: the most frequent
-  std::optional<double> delta;       // continuous: full step of a difference; default: half the standard deviation
+  std::vector<std::string> levels;  // categorical: the name of code i
+  std::optional<int64_t> baseline;  // categorical: code to compare with; default: the most frequent
+  std::optional<double> delta;      // continuous: full step of a difference; default: half the standard deviation
 };
 
 struct Options {
@@ -61,34 +66,34 @@ struct Options {
   // `published` offers percentile, basic, bca, studentised, delete_one and classical; kernel and forest are conformal.
   IntervalKind interval = IntervalKind::conformal;
   ImportanceKind importance = ImportanceKind::gradient;
-  bool classification = false;  // outputs are probabilities; importance is on the probability scale
-  int64_t neighbours = 150;     // rows near the query that take part
-  int degree = 2;               // of the local polynomial (published), 1 to 6
+  bool classification = false;        // outputs are probabilities; importance is on the probability scale
+  int64_t neighbours = 150;           // rows near the query that take part
+  int degree = 2;                     // of the local polynomial (published), 1 to 6
   Weights weights = Weights::linear;  // published: linear in the distance, or none
-  int64_t replicates = 1000;    // bootstrap refits (published)
-  double ratio = 2.0 / 3.0;     // share of the neighbours drawn per replicate, without replacement (published)
-  double level = 0.95;          // coverage promised, in (0, 1)
+  int64_t replicates = 1000;          // bootstrap refits (published)
+  double ratio = 2.0 / 3.0;           // share of the neighbours drawn per replicate, without replacement (published)
+  double level = 0.95;                // coverage promised, in (0, 1)
   uint64_t seed = 0;
-  // published, classification: log-odds of probabilities held at least this far from 0 and 1. The published code moves only
-  // exact 0 and 1, and by 1e-8: set 0 for that. Default: a forest of 100 trees cannot resolve less.
+  // published, classification: log-odds of probabilities held at least this far from 0 and 1. The published code moves
+  // only exact 0 and 1, and by 1e-8: set 0 for that. Default: a forest of 100 trees cannot resolve less.
   double clip = 0.005;
-  bool output_known = true;     // the query's own logged output may be used when the query is a row of the table
-  int64_t calibration = 200;    // held-out records behind the conformal factors
-  int64_t trees = 100;          // forest
+  bool output_known = true;   // the query's own logged output may be used when the query is a row of the table
+  int64_t calibration = 200;  // held-out records behind the conformal factors
+  int64_t trees = 100;        // forest
 };
 
 // The settings of the published program: percentile intervals, 1e-8 clipping.
 Options published_options(bool classification);
 
 enum class Warning {
-  extrapolation,        // the query or its step lies outside the data near it
-  few_rows,             // fewer rows than parameters, or than asked for
-  one_category,         // a category is missing among the rows used, so its contrast rests on others
-  flat_output,          // all outputs near the query are equal
-  saturated_output,     // most outputs near the query are exactly 0 or 1
-  poor_fit,             // held-out outputs near the query are not predicted
-  ill_conditioned,      // the local design is close to singular
-  few_effective_rows,   // the weights leave few rows
+  extrapolation,       // the query or its step lies outside the data near it
+  few_rows,            // fewer rows than parameters, or than asked for
+  one_category,        // a category is missing among the rows used, so its contrast rests on others
+  flat_output,         // all outputs near the query are equal
+  saturated_output,    // most outputs near the query are exactly 0 or 1
+  poor_fit,            // held-out outputs near the query are not predicted
+  ill_conditioned,     // the local design is close to singular
+  few_effective_rows,  // the weights leave few rows
 };
 const char* to_string(Warning warning);
 
@@ -106,9 +111,9 @@ struct Contrast {
 };
 
 struct FeatureImportance {
-  double value = 0;      // the query's
-  double baseline = 0;   // categorical: code compared with; otherwise NaN
-  double importance = 0; // gradient: output units per input unit; difference or category: output units
+  double value = 0;       // the query's
+  double baseline = 0;    // categorical: code compared with; otherwise NaN
+  double importance = 0;  // gradient: output units per input unit; difference or category: output units
   double lower = 0;
   double upper = 0;
   std::vector<Contrast> contrasts;  // categorical: every level except the baseline, ascending
@@ -116,24 +121,24 @@ struct FeatureImportance {
 
 struct Diagnostics {
   int64_t rows_used = 0;
-  int64_t parameters = 0;          // kernel: effective degrees of freedom, rounded
-  double effective_rows = 0;       // (sum w)^2 / sum w^2 (Kish)
-  double local_r2 = 0;             // of held-out (leave-one-out) predictions among the rows used; NaN when flat
-  double condition = 0;            // of the local design
-  double distance = 0;             // to the nearest other row, in units of the typical such distance near it
-  double calibration_factor = 0;   // conformal: multiplies the model's own standard errors; 0 when not used
+  int64_t parameters = 0;         // kernel: effective degrees of freedom, rounded
+  double effective_rows = 0;      // (sum w)^2 / sum w^2 (Kish)
+  double local_r2 = 0;            // of held-out (leave-one-out) predictions among the rows used; NaN when flat
+  double condition = 0;           // of the local design
+  double distance = 0;            // to the nearest other row, in units of the typical such distance near it
+  double calibration_factor = 0;  // conformal: multiplies the model's own standard errors; 0 when not used
   int64_t calibration_records = 0;
 };
 
 struct Explanation {
-  int64_t row = -1;         // of the table, or -1
-  double prediction = 0;    // of the local fit at the query
-  double output = 0;        // logged output when the query is a row of the table, otherwise NaN
+  int64_t row = -1;       // of the table, or -1
+  double prediction = 0;  // of the local fit at the query
+  double output = 0;      // logged output when the query is a row of the table, otherwise NaN
   Estimator estimator = Estimator::published;
   std::vector<FeatureImportance> features;  // in the table's order
   Diagnostics diagnostics;
   std::vector<WarningText> warnings;
-  std::vector<int64_t> neighbours;          // rows used, nearest first
+  std::vector<int64_t> neighbours;  // rows used, nearest first
 };
 
 // One point of a slice: the local fit along one feature with everything else at the query.
@@ -175,7 +180,8 @@ class Explainer {
   std::unique_ptr<Implementation> implementation_;
 };
 
-// {"row", "prediction", "features": [{"name", "type", "value", "baseline", "importance", "lower", "upper", "contrasts"}],
+// {"row", "prediction", "features": [{"name", "type", "value", "baseline", "importance", "lower", "upper",
+// "contrasts"}],
 //  "diagnostics", "warnings": [{"flag", "text"}]}
 nlohmann::json to_json(const Explanation& explanation, const std::vector<Feature>& features);
 

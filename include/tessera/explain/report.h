@@ -1,5 +1,5 @@
-// Self-contained HTML: an interval plot per explanation, slices of the local fit with the rows used, warnings, and the summary
-// of a whole table. No scripts, no outside resources; drawings are SVG.
+// Self-contained HTML: an interval plot per explanation, slices of the local fit with the rows used, warnings, and the
+// summary of a whole table. No scripts, no outside resources; drawings are SVG.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

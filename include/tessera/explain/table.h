@@ -55,16 +55,16 @@ struct Table {
 };
 
 struct ReadOptions {
-  std::vector<std::string> categorical;  // columns to read as categories, whatever they hold
-  std::vector<std::string> continuous;   // columns that must hold numbers
+  std::vector<std::string> categorical = {};  // columns to read as categories, whatever they hold
+  std::vector<std::string> continuous = {};   // columns that must hold numbers
   // Columns of text are always categorical. Columns of numbers are continuous, unless named above or unless
   // `categorical_up_to` > 0 and they hold at most that many different whole numbers.
   int64_t categorical_up_to = 0;
   int64_t max_levels = 10000;  // more levels than this in one categorical column are an error
 };
 
-// Reads comma-separated text (RFC 4180: quotes, doubled quotes, CRLF; first line: names) or, for a path ending in .npy, a
-// two-dimensional little-endian float32, float64, int32 or int64 array in C order (columns are named x0, x1, ...).
+// Reads comma-separated text (RFC 4180: quotes, doubled quotes, CRLF; first line: names) or, for a path ending in .npy,
+// a two-dimensional little-endian float32, float64, int32 or int64 array in C order (columns are named x0, x1, ...).
 Table read_table(const std::filesystem::path& path, const ReadOptions& options = {});
 
 // The same from memory; `name` stands for the file in messages.
