@@ -1,0 +1,291 @@
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "tessera/base/error.h"
+#include "tessera/base/mapped_file.h"
+#include "tessera/explain/table.h"
+
+namespace tessera::explain {
+namespace {
+
+constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
+constexpr size_t kMaxColumns = 100000;
+
+// Reads one record after another; a field is quoted or runs to the next comma or line end.
+class CsvReader {
+ public:
+  CsvReader(std::string_view text, std::string_view name) : text_(text), name_(name) {
+    if (text_.starts_with("\xEF\xBB\xBF")) text_.remove_prefix(3);
+  }
+
+  // False at the end. line: one-based number of the record's first line.
+  bool next(std::vector<std::string>& fields, int64_t& line) {
+    fields.clear();
+    while (at_ < text_.size() && (text_[at_] == '\n' || text_[at_] == '\r')) skip_line_end();  // blank lines
+    if (at_ >= text_.size()) return false;
+    line = line_;
+    for (;;) {
+      fields.push_back(field());
+      if (fields.size() > kMaxColumns)
+        throw Error(ErrorCode::limit_exceeded, "{}: row {} has more than {} columns", name_, line, kMaxColumns);
+      if (at_ >= text_.size()) return true;
+      if (text_[at_] == ',') {
+        ++at_;
+        continue;
+      }
+      skip_line_end();
+      return true;
+    }
+  }
+
+ private:
+  void skip_line_end() {
+    if (text_[at_] == '\r') ++at_;
+    if (at_ < text_.size() && text_[at_] == '\n') ++at_;
+    ++line_;
+  }
+
+  std::string field() {
+    if (at_ < text_.size() && text_[at_] == '"') return quoted();
+    const size_t end = std::min(text_.find_first_of(",\r\n", at_), text_.size());
+    std::string_view raw = text_.substr(at_, end - at_);
+    at_ = end;
+    while (!raw.empty() && (raw.front() == ' ' || raw.front() == '\t')) raw.remove_prefix(1);
+    while (!raw.empty() && (raw.back() == ' ' || raw.back() == '\t')) raw.remove_suffix(1);
+    return std::string(raw);
+  }
+
+  std::string quoted() {
+    const int64_t start = line_;
+    std::string value;
+    ++at_;
+    for (;;) {
+      if (at_ >= text_.size())
+        throw Error(ErrorCode::bad_file, "{}: row {}: a quoted field is not closed", name_, start);
+      const char c = text_[at_++];
+      if (c == '\n') ++line_;
+      if (c != '"') {
+        value += c;
+      } else if (at_ < text_.size() && text_[at_] == '"') {
+        value += '"';
+        ++at_;
+      } else {
+        break;
+      }
+    }
+    if (at_ < text_.size() && text_[at_] != ',' && text_[at_] != '\r' && text_[at_] != '\n') {
+      throw Error(ErrorCode::bad_file, "{}: row {}: text follows a closing quote; expected a comma", name_, start);
+    }
+    return value;
+  }
+
+  std::string_view text_;
+  std::string_view name_;
+  size_t at_ = 0;
+  int64_t line_ = 1;
+};
+
+bool is_missing(std::string_view text) {
+  return text.empty() || text == "NA" || text == "NaN" || text == "nan" || text == "null" || text == "?";
+}
+
+bool parse_number(std::string_view text, double& value) {
+  if (text.starts_with('+')) text.remove_prefix(1);
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return status == std::errc() && end == text.data() + text.size() && std::isfinite(value);
+}
+
+// One column while it is read: numbers as long as every cell is one, the texts as codes of a dictionary.
+struct ColumnReader {
+  std::string name;
+  bool numeric = true;
+  std::string first_text;  // the first cell that is no number, and its row
+  int64_t first_text_row = 0;
+  int64_t missing = 0;
+  std::vector<double> numbers;
+  std::vector<int32_t> codes;
+  std::map<std::string, int32_t, std::less<>> dictionary;
+
+  void add(const std::string& text, int64_t row) {
+    double value = kMissing;
+    if (is_missing(text)) {
+      ++missing;
+      codes.push_back(-1);
+    } else {
+      if (!parse_number(text, value) && numeric) {
+        numeric = false;
+        first_text = text;
+        first_text_row = row;
+      }
+      codes.push_back(dictionary.try_emplace(text, static_cast<int32_t>(dictionary.size())).first->second);
+    }
+    numbers.push_back(value);
+  }
+};
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool few_whole_numbers(const ColumnReader& column, int64_t limit) {
+  std::set<double> seen;
+  for (const double value : column.numbers) {
+    if (std::isnan(value)) continue;
+    if (value != std::floor(value)) return false;
+    seen.insert(value);
+    if (static_cast<int64_t>(seen.size()) > limit) return false;
+  }
+  return true;
+}
+
+// Levels ascending: by value when all are numbers (1 and 1.0 are one level), by text otherwise.
+void make_categorical(const ColumnReader& source, Column& column, std::vector<double>& out, std::string_view file,
+                      int64_t max_levels) {
+  std::map<double, std::string> by_value;
+  std::vector<std::string> by_text;
+  for (const auto& [text, code] : source.dictionary) {
+    double value = 0;
+    if (source.numeric && parse_number(text, value)) {
+      by_value.try_emplace(value + 0.0, text);
+    } else {
+      by_text.push_back(text);
+    }
+  }
+  if (source.numeric) {
+    for (const auto& [value, text] : by_value) column.levels.push_back(text);
+  } else {
+    column.levels = by_text;
+  }
+  if (static_cast<int64_t>(column.levels.size()) > max_levels) {
+    throw Error(ErrorCode::limit_exceeded,
+                "{}: column '{}' has {} different values; more than {} categories are refused; is it an identifier to "
+                "--ignore?",
+                file, source.name, column.levels.size(), max_levels);
+  }
+  std::vector<double> code_to_level(source.dictionary.size());
+  for (const auto& [text, code] : source.dictionary) {
+    double value = 0;
+    if (source.numeric && parse_number(text, value)) {
+      code_to_level[static_cast<size_t>(code)] =
+          static_cast<double>(std::distance(by_value.begin(), by_value.find(value + 0.0)));
+    } else {
+      code_to_level[static_cast<size_t>(code)] =
+          static_cast<double>(std::lower_bound(by_text.begin(), by_text.end(), text) - by_text.begin());
+    }
+  }
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = source.codes[i] < 0 ? kMissing : code_to_level[static_cast<size_t>(source.codes[i])];
+}
+
+void check_names(const std::vector<std::string>& wanted, const std::vector<std::string>& header,
+                 std::string_view name) {
+  for (const std::string& column : wanted) {
+    if (!contains(header, column))
+      throw Error(ErrorCode::not_found, "{}: column '{}' is not in the table", name, column);
+  }
+}
+
+std::vector<ColumnReader> read_columns(std::string_view text, std::string_view name, std::vector<std::string>& header) {
+  CsvReader reader(text, name);
+  std::vector<std::string> fields;
+  int64_t line = 0;
+  if (!reader.next(header, line)) throw Error(ErrorCode::bad_file, "{}: empty; expected a line of column names", name);
+  std::set<std::string> seen;
+  for (const std::string& column : header) {
+    if (column.empty()) throw Error(ErrorCode::bad_file, "{}: row 1: a column has no name", name);
+    if (!seen.insert(column).second)
+      throw Error(ErrorCode::bad_file, "{}: row 1: two columns are named '{}'", name, column);
+  }
+  std::vector<ColumnReader> columns(header.size());
+  for (size_t j = 0; j < header.size(); ++j) columns[j].name = header[j];
+  while (reader.next(fields, line)) {
+    if (fields.size() != header.size()) {
+      throw Error(ErrorCode::bad_file, "{}: row {} has {} fields; the first row names {} columns", name, line,
+                  fields.size(), header.size());
+    }
+    for (size_t j = 0; j < fields.size(); ++j) columns[j].add(fields[j], line);
+  }
+  return columns;
+}
+
+}  // namespace
+
+Table parse_csv(std::string_view text, std::string_view name, const ReadOptions& options) {
+  std::vector<std::string> header;
+  std::vector<ColumnReader> columns = read_columns(text, name, header);
+  check_names(options.categorical, header, name);
+  check_names(options.continuous, header, name);
+  Table table;
+  table.rows = columns.empty() ? 0 : static_cast<int64_t>(columns[0].numbers.size());
+  table.columns.resize(columns.size());
+  table.values.resize(static_cast<size_t>(table.rows) * columns.size());
+  for (size_t j = 0; j < columns.size(); ++j) {
+    ColumnReader& source = columns[j];
+    Column& column = table.columns[j];
+    column.name = source.name;
+    column.missing = source.missing;
+    if (contains(options.continuous, source.name) && !source.numeric) {
+      throw Error(ErrorCode::bad_file, "{}: row {}, column '{}': expected a number, found '{}'", name,
+                  source.first_text_row, source.name, source.first_text);
+    }
+    const bool categorical = !source.numeric || contains(options.categorical, source.name) ||
+                             (!contains(options.continuous, source.name) && options.categorical_up_to > 0 &&
+                              few_whole_numbers(source, options.categorical_up_to));
+    column.kind = categorical ? ColumnKind::categorical : ColumnKind::continuous;
+    if (categorical) make_categorical(source, column, source.numbers, name, options.max_levels);
+    for (int64_t i = 0; i < table.rows; ++i) {
+      table.values[static_cast<size_t>(i) * columns.size() + j] = source.numbers[static_cast<size_t>(i)];
+    }
+    source = {};
+  }
+  return table;
+}
+
+Table read_table(const std::filesystem::path& path, const ReadOptions& options) {
+  const MappedFile file(path);
+  if (path.extension() == ".npy") return parse_npy(file.bytes(), path.string(), options);
+  return parse_csv({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string(), options);
+}
+
+Table read_queries(const std::filesystem::path& path, const Table& table, std::span<const int64_t> needed) {
+  ReadOptions options;
+  options.max_levels = std::numeric_limits<int64_t>::max();
+  for (const int64_t j : needed) {
+    const Column& column = table.columns[static_cast<size_t>(j)];
+    (column.kind == ColumnKind::categorical ? options.categorical : options.continuous).push_back(column.name);
+  }
+  const Table source = read_table(path, options);
+  Table result;
+  result.rows = source.rows;
+  result.values.resize(static_cast<size_t>(source.rows) * needed.size());
+  for (size_t k = 0; k < needed.size(); ++k) {
+    const Column& column = table.columns[static_cast<size_t>(needed[k])];
+    result.columns.push_back(column);
+    const int64_t from = source.column(column.name);
+    const Column& read = source.columns[static_cast<size_t>(from)];
+    for (int64_t i = 0; i < source.rows; ++i) {
+      double value = source.at(i, from);
+      if (std::isnan(value))
+        throw Error(ErrorCode::invalid_argument, "{}: row {}, column '{}': the value is missing", path.string(), i + 2,
+                    column.name);
+      if (column.kind == ColumnKind::categorical) {
+        const std::string& level = read.levels[static_cast<size_t>(value)];
+        const auto at = std::find(column.levels.begin(), column.levels.end(), level);
+        if (at == column.levels.end()) {
+          throw Error(ErrorCode::invalid_argument,
+                      "{}: row {}, column '{}': the category '{}' never occurs in the table", path.string(), i + 2,
+                      column.name, level);
+        }
+        value = static_cast<double>(at - column.levels.begin());
+      }
+      result.values[static_cast<size_t>(i) * needed.size() + k] = value;
+    }
+  }
+  return result;
+}
+
+}  // namespace tessera::explain

@@ -1,0 +1,133 @@
+#include "explain/diagnostics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace tessera::explain {
+namespace {
+
+constexpr double kFarRatio = 4;     // distance to the data over the typical one near it
+constexpr double kPoorFit = 0.3;    // held-out R2
+constexpr double kSaturated = 0.5;  // share of outputs at exactly 0 or 1
+constexpr double kIllConditioned = 1e10;
+constexpr double kFewEffectiveRows = 10;
+
+struct Range {
+  double low = std::numeric_limits<double>::infinity();
+  double high = -std::numeric_limits<double>::infinity();
+};
+
+void warn(Explanation& explanation, Warning flag, std::string text) {
+  explanation.warnings.push_back({flag, std::move(text)});
+}
+
+void warn_of_extrapolation(const Problem& problem, const RowSearch& search, std::span<const double> query, int64_t row,
+                           Explanation& explanation) {
+  // The nearest other row, against how far the rows near it are from their own nearest one.
+  const Metric metric = search.standard_metric();
+  const auto near = search.nearest(query, metric, 4, row);
+  if (near.empty()) return;
+  double typical = 0;
+  for (const Neighbour& neighbour : near) {
+    const auto beyond = search.nearest(problem.row(neighbour.row), metric, 2, neighbour.row);
+    typical += beyond.empty() ? 0 : std::sqrt(beyond.back().distance2) / static_cast<double>(near.size());
+  }
+  const double distance = std::sqrt(near[0].distance2);
+  explanation.diagnostics.distance = typical > 0 ? distance / typical : (distance > 0 ? kFarRatio * 2 : 0);
+  if (explanation.diagnostics.distance > kFarRatio) {
+    warn(explanation, Warning::extrapolation,
+         fmt::format("The query lies {:.1f} times as far from the data as the records near it lie from each other.",
+                     explanation.diagnostics.distance));
+  }
+  for (size_t j = 0; j < problem.features.size(); ++j) {
+    if (problem.features[j].kind != ColumnKind::continuous) continue;
+    Range range;
+    for (const int64_t i : explanation.neighbours) {
+      range.low = std::min(range.low, problem.inputs.at(i, static_cast<int64_t>(j)));
+      range.high = std::max(range.high, problem.inputs.at(i, static_cast<int64_t>(j)));
+    }
+    const double half = problem.options.importance == ImportanceKind::difference ? problem.delta[j] / 2 : 0;
+    if (query[j] - half < range.low || query[j] + half > range.high) {
+      warn(explanation, Warning::extrapolation,
+           fmt::format("{} is read from {:.4g} to {:.4g}, beyond the rows used ({:.4g} to {:.4g}).",
+                       problem.features[j].name, query[j] - half, query[j] + half, range.low, range.high));
+    }
+  }
+}
+
+void warn_of_categories(const Problem& problem, Explanation& explanation) {
+  for (size_t j = 0; j < problem.features.size(); ++j) {
+    if (problem.features[j].kind != ColumnKind::categorical || explanation.estimator != Estimator::published) continue;
+    bool own = false, other = false;
+    for (const int64_t i : explanation.neighbours) {
+      const double level = problem.inputs.at(i, static_cast<int64_t>(j));
+      own |= level == explanation.features[j].value;
+      other |= level == explanation.features[j].baseline;
+    }
+    if (own && other) continue;
+    const auto level = static_cast<size_t>(own ? explanation.features[j].baseline : explanation.features[j].value);
+    warn(explanation, Warning::one_category,
+         fmt::format("No row used has {} = {}, so its importance is extrapolated.", problem.features[j].name,
+                     problem.features[j].levels[level]));
+  }
+}
+
+void warn_of_outputs(const Problem& problem, Explanation& explanation) {
+  Range range;
+  double saturated = 0;
+  for (const int64_t i : explanation.neighbours) {
+    const double output = problem.outputs[static_cast<size_t>(i)];
+    range.low = std::min(range.low, output);
+    range.high = std::max(range.high, output);
+    saturated += output == 0 || output == 1 ? 1 : 0;
+  }
+  const auto count = static_cast<double>(explanation.neighbours.size());
+  if (range.low == range.high) {
+    warn(explanation, Warning::flat_output,
+         fmt::format("All {:.0f} rows used have the output {:.6g}; nothing drives it here.", count, range.low));
+  } else if (problem.options.classification && saturated > kSaturated * count) {
+    warn(explanation, Warning::saturated_output,
+         fmt::format(
+             "{:.0f} of the {:.0f} rows used have an output of exactly 0 or 1, so small influences cannot be seen.",
+             saturated, count));
+  }
+}
+
+}  // namespace
+
+void diagnose(const Problem& problem, const RowSearch& search, std::span<const double> query, int64_t row,
+              Explanation& explanation) {
+  const Diagnostics& diagnostics = explanation.diagnostics;
+  warn_of_extrapolation(problem, search, query, row, explanation);
+  warn_of_categories(problem, explanation);
+  warn_of_outputs(problem, explanation);
+  const auto used = static_cast<int64_t>(explanation.neighbours.size());
+  if (used < std::min(problem.options.neighbours, problem.inputs.rows) ||
+      problem.inputs.rows < problem.options.neighbours) {
+    warn(explanation, Warning::few_rows,
+         fmt::format("{} rows were asked for and {} could be used.", problem.options.neighbours, used));
+  }
+  if (explanation.estimator == Estimator::published && diagnostics.parameters >= used) {
+    warn(explanation, Warning::few_rows,
+         fmt::format("{} parameters are fitted to {} rows: the fit passes through all of them.", diagnostics.parameters,
+                     used));
+  }
+  if (diagnostics.local_r2 < kPoorFit) {
+    warn(explanation, Warning::poor_fit,
+         fmt::format("Left-out outputs near the query are predicted poorly (R2 {:.2f}).", diagnostics.local_r2));
+  }
+  if (explanation.estimator == Estimator::published && diagnostics.condition > kIllConditioned) {
+    warn(explanation, Warning::ill_conditioned,
+         fmt::format("The local design is close to singular (condition {:.1g}); importances may be arbitrary.",
+                     diagnostics.condition));
+  }
+  if (diagnostics.effective_rows < std::min(kFewEffectiveRows, static_cast<double>(used))) {
+    warn(explanation, Warning::few_effective_rows,
+         fmt::format("The weights leave only {:.1f} effective rows.", diagnostics.effective_rows));
+  }
+}
+
+}  // namespace tessera::explain

@@ -1,0 +1,60 @@
+// The default estimator: kernel regression near the query, in the query's cell of categories where that cell is rich,
+// with a product kernel over categories elsewhere; smoothness, lengths, penalties and noise from the likelihood of
+// blocks of rows; standard errors scaled by how well left-out rows near the query were predicted, then by a conformal
+// factor.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "explain/baselines.h"
+#include "explain/kernel_fit.h"
+#include "explain/row_search.h"
+
+namespace tessera::explain {
+
+class KernelModel {
+ public:
+  KernelModel(const Problem& problem, const RowSearch& search) : problem_(problem), search_(search) {}
+
+  // exclude: row that must not take part, or -1.
+  Explanation explain(std::span<const double> query, int64_t exclude) const;
+  std::vector<double> predict(std::span<const double> query, const std::vector<std::vector<double>>& points) const;
+
+  // Held-out error: records left out one at a time; rows get the record numbers. Mean squared error.
+  double held_out_error(std::span<const int64_t> records) const;
+
+ private:
+  struct Region {
+    Kernel kernel;
+    bool cell = false;        // the query's cell alone; otherwise all rows with penalties
+    double value_factor = 2;  // conformal, multiplies standard errors of values and contrasts
+    double pair_factor = 2;   // of gradients and differences
+    int64_t records = 0;
+  };
+  struct Local;
+
+  const Region& region(std::span<const double> query) const;
+  const Region& pooled() const;
+  std::unique_ptr<Region> train(std::span<const double> query, bool cell) const;
+  Kernel fit_kernel(const std::vector<std::vector<int64_t>>& blocks, bool cell) const;
+  double deviance(const Kernel& kernel, const std::vector<std::vector<int64_t>>& blocks) const;
+  void calibrate(Region& region, std::span<const int64_t> records) const;
+  Metric metric(const Region& region) const;
+  Points gather(std::span<const int64_t> rows) const;
+  Eigen::VectorXd point(std::span<const double> values) const;
+  Local local(const Region& region, std::span<const double> query, int64_t exclude) const;
+  Estimate across_cells(std::span<const double> plus, std::span<const double> minus, int64_t exclude,
+                        double& half) const;
+
+  const Problem& problem_;
+  const RowSearch& search_;
+  mutable std::mutex mutex_;
+  mutable std::map<int64_t, std::shared_ptr<std::once_flag>> once_;
+  mutable std::map<int64_t, std::unique_ptr<Region>> regions_;  // by cell; -1: pooled
+};
+
+}  // namespace tessera::explain

@@ -1,0 +1,82 @@
+// Nearest rows in a mixed metric: sum_j weight_j (x_j - q_j)^2 over continuous features plus penalty_j per category
+// that differs. Rows are grouped by cell (the rows that share all categories), so that a search skips cells whose
+// penalty alone exceeds what it has found; large cells of few dimensions have a k-d tree (nanoflann), others are
+// scanned in blocks.
+//
+// Distances are compared in float32 and then ranked again in float64, ties by row number, so the answer is exact and
+// does not depend on the path taken.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "tessera/explain/explain.h"
+
+namespace tessera::explain {
+
+struct Neighbour {
+  double distance2 = 0;  // squared
+  int64_t row = 0;
+};
+
+// weight: per continuous feature, in units of 1 / feature unit squared; penalty: per categorical feature; infinity
+// keeps the search within the query's cell for that feature.
+struct Metric {
+  std::vector<double> weight;
+  std::vector<double> penalty;
+};
+
+class RowSearch {
+ public:
+  RowSearch(TableView table, const std::vector<Feature>& features);
+  ~RowSearch();
+
+  // The `count` nearest rows, nearest first; fewer when fewer have a finite distance. exclude: a row number or -1.
+  std::vector<Neighbour> nearest(std::span<const double> query, const Metric& metric, int64_t count,
+                                 int64_t exclude = -1) const;
+
+  // All rows of the query's cell, in table order (empty: no row has these categories).
+  std::span<const uint32_t> cell_rows(std::span<const double> query) const;
+  int64_t cells() const { return static_cast<int64_t>(cells_.size()); }
+  // Index of the query's cell, or -1.
+  int64_t cell_of(std::span<const double> query) const;
+
+  // Mean and population standard deviation per feature (0, 1 for categorical ones).
+  const std::vector<double>& mean() const { return mean_; }
+  const std::vector<double>& deviation() const { return deviation_; }
+  const std::vector<int64_t>& continuous() const { return continuous_; }
+  const std::vector<int64_t>& categorical() const { return categorical_; }
+
+  // Standardised by the whole table: weight 1 / variance, no penalty for categories.
+  Metric standard_metric() const;
+
+ private:
+  struct Tree;
+  struct Cell {
+    int64_t begin = 0;
+    int64_t end = 0;
+    std::vector<int32_t> codes;  // per categorical feature
+    std::unique_ptr<Tree> tree;
+  };
+  class Collector;
+
+  void group_cells();
+  void fill_columns();
+  void scan(const Cell& cell, const float* centre, const float* weight, double penalty, Collector& found) const;
+  double exact_distance(std::span<const double> query, const Metric& metric, int64_t row) const;
+
+  TableView table_;
+  std::vector<int64_t> continuous_;
+  std::vector<int64_t> categorical_;
+  std::vector<double> mean_;
+  std::vector<double> deviation_;
+  float largest_ = 0;            // of |standardised value|
+  std::vector<uint32_t> order_;  // [rows] table rows, cell by cell
+  std::vector<float> columns_;   // [continuous, rows] standardised, in `order_`
+  std::vector<Cell> cells_;      // sorted by codes
+};
+
+}  // namespace tessera::explain

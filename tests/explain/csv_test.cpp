@@ -1,0 +1,83 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "tessera/base/error.h"
+#include "tessera/explain/table.h"
+
+namespace tessera::explain {
+namespace {
+
+TEST(Csv, ReadsQuotesLineEndsMissingCellsAndCategories) {
+  const Table table =
+      parse_csv("\xEF\xBB\xBFx,\"a, b\",k\r\n1.5,red,2\r\n,\"dark \"\"red\"\"\",10\r\n\r\n-3e2,red,2", "t");
+  ASSERT_EQ(table.rows, 3);
+  EXPECT_EQ(table.columns[1].name, "a, b");
+  EXPECT_EQ(table.columns[1].kind, ColumnKind::categorical);
+  EXPECT_EQ(table.columns[1].levels, (std::vector<std::string>{"dark \"red\"", "red"}));
+  EXPECT_EQ(table.at(0, 0), 1.5);
+  EXPECT_TRUE(std::isnan(table.at(1, 0)));
+  EXPECT_EQ(table.columns[0].missing, 1);
+  EXPECT_EQ(table.at(2, 0), -300);
+  EXPECT_EQ(table.at(1, 1), 0);
+}
+
+TEST(Csv, NumbersAsCategoriesAreOrderedByValue) {
+  const Table table = parse_csv("k\n10\n9\n9.0\n-1\n", "t", {.categorical = {"k"}});
+  EXPECT_EQ(table.columns[0].levels.size(), 3U);
+  EXPECT_EQ(table.at(0, 0), 2);
+  EXPECT_EQ(table.at(1, 0), 1);
+  EXPECT_EQ(table.at(2, 0), 1);
+  EXPECT_EQ(table.at(3, 0), 0);
+}
+
+TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
+  const auto message = [](std::string_view text, const ReadOptions& options = {}) -> std::string {
+    try {
+      (void)parse_csv(text, "t", options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message("").find("empty"), std::string::npos);
+  EXPECT_NE(message("a,b\n1,2\n3\n").find("row 3 has 1 fields"), std::string::npos);
+  EXPECT_NE(message("a,a\n").find("two columns are named 'a'"), std::string::npos);
+  EXPECT_NE(message("a,\n").find("no name"), std::string::npos);
+  EXPECT_NE(message("a\n\"x").find("row 2: a quoted field is not closed"), std::string::npos);
+  EXPECT_NE(message("a\n\"x\"y\n").find("closing quote"), std::string::npos);
+  EXPECT_NE(message("a\n1\nred\n", {.continuous = {"a"}}).find("row 3, column 'a': expected a number, found 'red'"),
+            std::string::npos);
+  EXPECT_NE(message("a\n1\n", {.categorical = {"b"}}).find("column 'b' is not in the table"), std::string::npos);
+  EXPECT_NE(message("a\nx\ny\nz\n", {.max_levels = 2}).find("3 different values"), std::string::npos);
+}
+
+std::string npy(const std::string& header, const std::string& data) {
+  std::string text = "\x93NUMPY";
+  text += '\x01';
+  text += '\x00';
+  text += static_cast<char>(header.size());
+  text += '\x00';
+  return text + header + data;
+}
+
+Table parse(const std::string& text) { return parse_npy(std::as_bytes(std::span(text.data(), text.size())), "t"); }
+
+TEST(Npy, ReadsFloatsAndRefusesWhatDoesNotFit) {
+  const float values[] = {1, 2, 3, 4, 5, 6};
+  std::string data(sizeof(values), '\0');
+  std::memcpy(data.data(), values, sizeof(values));
+  const Table table = parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }", data));
+  ASSERT_EQ(table.rows, 3);
+  EXPECT_EQ(table.at(2, 1), 6);
+  EXPECT_EQ(table.columns[1].name, "x1");
+  EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 2), }", data)), Error);
+  EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 0), }", data)), Error);
+  EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }", data)), Error);
+  EXPECT_THROW((void)parse(npy("{'descr': '|O', 'fortran_order': False, 'shape': (3, 2), }", data)), Error);
+  EXPECT_THROW((void)parse("not an array"), Error);
+}
+
+}  // namespace
+}  // namespace tessera::explain

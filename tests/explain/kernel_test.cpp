@@ -1,0 +1,128 @@
+// Kernel regression against dense formulas and refits.
+#include <gtest/gtest.h>
+
+#include <Eigen/Dense>
+
+#include "explain/kernel_fit.h"
+#include "explain/normal.h"
+#include "explain/row_search.h"
+#include "tessera/base/random.h"
+
+namespace tessera::explain {
+namespace {
+
+struct Data {
+  Points points;
+  Eigen::VectorXd output;
+  explicit Data(int64_t rows, uint64_t seed = 1) {
+    Random random(seed);
+    points.continuous = 2;
+    points.categorical = 1;
+    points.values.resize(3, rows);
+    output.resize(rows);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < 2; ++j) points.values(j, i) = random.normal();
+      points.values(2, i) = static_cast<double>(random.below(2));
+      output[i] = std::sin(points.values(0, i)) + points.values(1, i) * points.values(2, i);
+    }
+  }
+  Data without(const std::vector<int64_t>& gone) const {
+    Data result(1);
+    std::vector<int64_t> kept;
+    for (int64_t i = 0; i < output.size(); ++i) {
+      if (std::find(gone.begin(), gone.end(), i) == gone.end()) kept.push_back(i);
+    }
+    result.points.values = points.values(Eigen::all, kept);
+    result.output = output(kept);
+    return result;
+  }
+};
+
+const Kernel kKernel{Smoothness::matern52, {1.2, 0.8}, {0.5}, 1e-3};
+
+TEST(KernelFit, LeaveOneOutEqualsARefit) {
+  // Few rows: the trend is a constant, whose terms do not depend on the rows' centre.
+  const Data data(17);
+  const KernelFit fit(kKernel, data.points, data.output);
+  ASSERT_TRUE(fit.valid());
+  for (const int64_t i : {0, 5, 16}) {
+    const Data rest = data.without({i});
+    const KernelFit without(kKernel, rest.points, rest.output);
+    const Eigen::VectorXd at = data.points.values.col(i);
+    EXPECT_NEAR(fit.left_out_error(i), data.output[i] - without.estimate(without.value_at(at)).value, 1e-9);
+  }
+}
+
+TEST(KernelFit, SlopeIsTheDerivativeOfTheFit) {
+  const Data data(40);
+  for (const Smoothness smoothness : {Smoothness::gaussian, Smoothness::matern52, Smoothness::matern32}) {
+    Kernel kernel = kKernel;
+    kernel.smoothness = smoothness;
+    const KernelFit fit(kernel, data.points, data.output);
+    Eigen::VectorXd at = data.points.values.col(3);
+    at[0] += 0.1;
+    for (int64_t j = 0; j < 2; ++j) {
+      Eigen::VectorXd up = at, down = at;
+      up[j] += 1e-5;
+      down[j] -= 1e-5;
+      const Estimate slope = fit.estimate(fit.slope_at(at, j));
+      const Estimate difference = fit.estimate(fit.difference(up, down));
+      EXPECT_NEAR(slope.value, difference.value / 2e-5, 1e-5) << to_string(smoothness);
+      EXPECT_GT(slope.error, 0);
+    }
+  }
+}
+
+TEST(KernelFit, ALinearFunctionIsExact) {
+  Data data(60);
+  for (int64_t i = 0; i < 60; ++i) data.output[i] = 2 + 3 * data.points.values(0, i) - data.points.values(1, i);
+  const KernelFit fit(kKernel, data.points, data.output);
+  const Eigen::VectorXd at = data.points.values.col(0);
+  EXPECT_NEAR(fit.estimate(fit.slope_at(at, 0)).value, 3, 1e-8);
+  EXPECT_NEAR(fit.estimate(fit.slope_at(at, 1)).value, -1, 1e-8);
+}
+
+TEST(RowSearch, FindsTheSameRowsAsASortWithTreesAndPenalties) {
+  Random random(4);
+  const int64_t rows = 9000;
+  std::vector<double> table;
+  for (int64_t i = 0; i < rows; ++i) {
+    table.push_back(random.normal());
+    table.push_back(std::floor(4 * random.uniform()));  // many ties
+    table.push_back(static_cast<double>(random.below(20) == 0));
+  }
+  const TableView view{table.data(), nullptr, rows, 3};
+  const RowSearch search(view, {{"x", ColumnKind::continuous, {}, {}, {}},
+                                {"y", ColumnKind::continuous, {}, {}, {}},
+                                {"c", ColumnKind::categorical, {"0", "1"}, {}, {}}});
+  for (const double penalty : {0.0, 0.3, std::numeric_limits<double>::infinity()}) {
+    const Metric metric{{2.0, 0.5}, {penalty}};
+    for (int64_t q = 0; q < 20; ++q) {
+      const double* query = table.data() + 3 * (q * 97);
+      std::vector<Neighbour> expected;
+      for (int64_t i = 0; i < rows; ++i) {
+        const double* x = table.data() + 3 * i;
+        const double d = 2 * (x[0] - query[0]) * (x[0] - query[0]) + 0.5 * (x[1] - query[1]) * (x[1] - query[1]);
+        if (x[2] == query[2] || std::isfinite(penalty)) expected.push_back({d + (x[2] != query[2] ? penalty : 0), i});
+      }
+      std::sort(expected.begin(), expected.end(), [](const Neighbour& a, const Neighbour& b) {
+        return a.distance2 != b.distance2 ? a.distance2 < b.distance2 : a.row < b.row;
+      });
+      const auto found = search.nearest(std::span(query, 3), metric, 50);
+      const size_t count = std::min<size_t>(50, expected.size());
+      ASSERT_EQ(found.size(), count);
+      for (size_t i = 0; i < count; ++i) EXPECT_EQ(found[i].row, expected[i].row);
+    }
+  }
+}
+
+TEST(Normal, QuantilesInvertProbabilities) {
+  for (const double p : {0.001, 0.025, 0.3, 0.5, 0.8, 0.975, 0.9999})
+    EXPECT_NEAR(normal_probability(normal_quantile(p)), p, 1e-12);
+  EXPECT_NEAR(normal_quantile(0.975), 1.959963984540054, 1e-9);
+  EXPECT_NEAR(student_quantile(0.975, 1), 12.7062, 1e-3);
+  EXPECT_NEAR(student_quantile(0.975, 10), 2.22814, 2e-3);
+}
+
+}  // namespace
+}  // namespace tessera::explain
