@@ -167,8 +167,10 @@ Intervals bootstrap_intervals(const Problem& problem, const Plan& plan, const Pu
       high = std::clamp(static_cast<int64_t>(b * static_cast<double>(options.replicates)), low, options.replicates - 1);
     }
     if (studentise) {
+      // Where the fit is exact both scales are rounding noise, and their ratio means nothing.
+      const double least = std::max(1e-3 * fit.residual_scale(), 1e-300);
       for (size_t b = 0; b < values[t].size(); ++b)
-        values[t][b] = (values[t][b] - estimate[t]) / std::max(scale[b], 1e-300);
+        values[t][b] = (values[t][b] - estimate[t]) / std::max(scale[b], least);
     }
     const double lower = order_statistic(values[t], low), upper = order_statistic(values[t], high);
     if (studentise) {
