@@ -49,9 +49,18 @@ struct Case {
   double flops() const { return 4 * pairs() * static_cast<double>(shape.head_dim); }
 };
 
-// N(0, 1) content. With `planted`, the structure that heads of language models show: four sinks, a window that decays
-// over a few hundred rows, one column in 500, and in odd heads a diagonal at distance 1000; about 3 % of the mass stays
-// diffuse.
+// Channels 1..16 of keys and of plain queries: a rotation at eight frequencies, so that scores have a peak at distance
+// zero that falls off over some tens of rows, with weak echoes far away, as rotary position embeddings give.
+void plant_position(float* row, int64_t position, float size) {
+  double frequency = 0.05;
+  for (int64_t i = 0; i < 8; ++i, frequency *= 0.55) {
+    row[1 + 2 * i] = size * static_cast<float>(std::cos(frequency * static_cast<double>(position)));
+    row[2 + 2 * i] = size * static_cast<float>(std::sin(frequency * static_cast<double>(position)));
+  }
+}
+
+// N(0, 1) content. With `planted`, the structure that heads of language models show: four sinks, one column in 500, a
+// local window, and in odd heads a diagonal at distance 1000 instead of the window; the rest of the mass is diffuse.
 Case make_case(const CaseShape& shape, bool planted) {
   Case made{.shape = shape, .queries = {}, .storage = {}, .tiles = {}, .heads = {}};
   Random random(7);
@@ -68,28 +77,19 @@ Case make_case(const CaseShape& shape, bool planted) {
     for (float& x : keys) x = static_cast<float>(random.normal());
     for (float& x : values) x = static_cast<float>(random.normal());
     if (planted) {
-      // Channel 0 marks sinks and columns; channels 1 and 2 hold a slow rotation, whose product decays with distance.
-      const float mark = 3.0F * std::sqrt(static_cast<float>(shape.head_dim));
+      // Channel 0 marks sinks and columns with a score of 14; a window's peak scores 16.
+      const float root = std::sqrt(static_cast<float>(shape.head_dim));
       for (int64_t row = 0; row < shape.key_rows; ++row) {
         float* key = keys.data() + row * shape.head_dim;
-        const double angle = 0.004 * static_cast<double>(row);
-        key[0] = row < 4 || row % 500 == 77 ? mark : 0;
-        key[1] = 2.0F * mark * static_cast<float>(std::cos(angle));
-        key[2] = 2.0F * mark * static_cast<float>(std::sin(angle));
+        key[0] = row < 4 || row % 500 == 77 ? 14 * root : 0;
+        plant_position(key, row, std::sqrt(2 * root));
       }
       for (int64_t row = 0; row < shape.query_rows; ++row) {
         for (int64_t g = 0; g < group; ++g) {
           float* query = queries + (row * shape.query_heads + h * group + g) * shape.head_dim;
-          const int64_t at = first_position + row;
-          const double angle = 0.004 * static_cast<double>(at);
-          if (g % 2 == 1 && at >= 1000) {
-            for (int64_t c = 3; c < shape.head_dim; ++c) {
-              query[c] = 1.5F * keys[static_cast<size_t>((at - 1000) * shape.head_dim + c)];
-            }
-          }
-          query[0] = 3.0F;
-          query[1] = 2.0F * static_cast<float>(std::cos(angle));
-          query[2] = 2.0F * static_cast<float>(std::sin(angle));
+          const int64_t target = g % 2 == 1 ? first_position + row - 1000 : first_position + row;
+          plant_position(query, target, std::sqrt(2 * root));
+          query[0] = 1;
         }
       }
     }

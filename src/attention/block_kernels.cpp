@@ -9,33 +9,37 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/block_kernels.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
-#include "attention/exp2-inl.h"
+#include "attention/block-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::attention::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using D = hn::CappedTag<float, 16>;
-using V = hn::Vec<D>;
-constexpr int kKeys = 6;  // keys (scores) or lanes (values) of a register tile; its other side is two vectors
+constexpr int kUnroll = 4;  // steps of the inner loops; divides every head size
+constexpr int kKeys = kPackedKeys;
 
-HWY_INLINE int panel_lanes() { return 2 * static_cast<int>(hn::Lanes(D())); }
-
-// Element (key i, channel c) lies at row(i)[c * kStep].
+// Where keys and values lie: key i of a group of kKeys has channel c at key(first, i)[c * kStep]; value(k, channel)
+// points to a panel of channels of key k.
 struct TileAccess {
-  static constexpr int64_t kStep = kTileRows;
-  const TileKeys& keys;
-  const float* key(int i, int64_t) const { return keys.keys + i; }
-  const float* value(int i, int64_t head_dim) const { return keys.values + i * head_dim; }
+  static constexpr int64_t kStep = kKeys;
+  const PackedTile& tile;
+  int64_t head_dim;
+  int panel = panel_lanes();
+  const float* key(int first, int i) const { return tile.keys + first / kKeys * key_group_floats(head_dim) + i; }
+  const float* value(int k, int64_t channel) const { return tile.values + channel * kTileRows + k * panel; }
+  std::span<const std::byte> ahead() const { return tile.ahead; }
 };
 struct RowAccess {
   static constexpr int64_t kStep = 1;
   const RowKeys& keys;
-  const float* key(int i, int64_t head_dim) const { return keys.keys + keys.rows[i] * head_dim; }
-  const float* value(int i, int64_t head_dim) const { return keys.values + keys.rows[i] * head_dim; }
+  int64_t head_dim;
+  const float* key(int first, int i) const { return keys.keys + keys.rows[first + i] * head_dim; }
+  const float* value(int k, int64_t channel) const { return keys.values + keys.rows[k] * head_dim + channel; }
+  std::span<const std::byte> ahead() const { return {}; }
 };
 
 // scores[i][0..panel) = sum_c key_i[c] * panel[c][0..panel) for kCount keys.
@@ -45,36 +49,47 @@ HWY_INLINE void score_tile(const Access& access, int first, int64_t head_dim, co
   const D d;
   const size_t lanes = hn::Lanes(d);
   const float* row[kCount];
-  for (int i = 0; i < kCount; ++i) row[i] = access.key(first + i, head_dim);
+  for (int i = 0; i < kCount; ++i) row[i] = access.key(first, i);
   V low[kCount], high[kCount];
   for (int i = 0; i < kCount; ++i) low[i] = high[i] = hn::Zero(d);
-  for (int64_t c = 0; c < head_dim; ++c) {
-    const V q0 = hn::Load(d, panel);
-    const V q1 = hn::Load(d, panel + lanes);
-    panel += 2 * lanes;
-    HWY_UNROLL(6)
-    for (int i = 0; i < kCount; ++i) {
-      const V k = hn::Set(d, row[i][c * Access::kStep]);
-      low[i] = hn::MulAdd(k, q0, low[i]);
-      high[i] = hn::MulAdd(k, q1, high[i]);
+  for (int64_t c = 0; c < head_dim; c += kUnroll) {
+    HWY_UNROLL(4)
+    for (int u = 0; u < kUnroll; ++u) {
+      const V q0 = hn::Load(d, panel);
+      const V q1 = hn::Load(d, panel + lanes);
+      panel += 2 * lanes;
+      HWY_UNROLL(6)
+      for (int i = 0; i < kCount; ++i) {
+        const V k = hn::Set(d, row[i][(c + u) * Access::kStep]);
+        low[i] = hn::MulAdd(k, q0, low[i]);
+        high[i] = hn::MulAdd(k, q1, high[i]);
+      }
     }
   }
   for (int i = 0; i < kCount; ++i) {
-    hn::Store(low[i], d, scores + i * kBlockLanes);
-    hn::Store(high[i], d, scores + i * kBlockLanes + lanes);
+    hn::Store(low[i], d, scores + i * kScoreStride);
+    hn::Store(high[i], d, scores + i * kScoreStride + lanes);
   }
 }
 
 template <class Access>
 void score_all(const LaneBlock& block, const Access& access, int count, float* HWY_RESTRICT scores) {
   const int width = panel_lanes();
+  // The memory ahead is asked for in equal portions, one per register tile, so that requests never pile up.
+  const std::byte* ahead = access.ahead().data();
+  const std::byte* const ahead_end = ahead + access.ahead().size();
+  const auto register_tiles =
+      std::max<size_t>(1, static_cast<size_t>((block.lanes + width - 1) / width * (count / kKeys)));
+  const size_t portion = (access.ahead().size() / register_tiles + 64) & ~size_t{63};
   for (int lane = 0; lane < block.lanes; lane += width) {
     const float* panel = block.packed + lane * block.head_dim;
     int key = 0;
     for (; key + kKeys <= count; key += kKeys) {
-      score_tile<kKeys>(access, key, block.head_dim, panel, scores + key * kBlockLanes + lane);
+      const std::byte* const portion_end = std::min(ahead + portion, ahead_end);
+      for (; ahead < portion_end; ahead += 64) hwy::Prefetch(ahead);
+      score_tile<kKeys>(access, key, block.head_dim, panel, scores + key * kScoreStride + lane);
     }
-    float* rest = scores + key * kBlockLanes + lane;
+    float* rest = scores + key * kScoreStride + lane;
     switch (count - key) {
       case 1:
         score_tile<1>(access, key, block.head_dim, panel, rest);
@@ -111,21 +126,21 @@ HWY_INLINE void softmax_lanes(LaneBlock& block, int lane, int count, const int32
     const auto limit = hn::Load(di, visible + lane);
     for (int key = 0; key < count; ++key) {
       const auto seen = hn::RebindMask(d, hn::Lt(hn::Set(di, key), limit));
-      const V score = hn::IfThenElse(seen, hn::Load(d, column + key * kBlockLanes), minus_infinity);
-      hn::Store(score, d, column + key * kBlockLanes);
+      const V score = hn::IfThenElse(seen, hn::Load(d, column + key * kScoreStride), minus_infinity);
+      hn::Store(score, d, column + key * kScoreStride);
       top = hn::Max(top, score);
     }
   } else {
-    for (int key = 0; key < count; ++key) top = hn::Max(top, hn::Load(d, column + key * kBlockLanes));
+    for (int key = 0; key < count; ++key) top = hn::Max(top, hn::Load(d, column + key * kScoreStride));
   }
   hn::Store(top, d, block.top + lane);
   const V base = hn::IfThenElse(hn::Eq(top, minus_infinity), hn::Zero(d), top);
   const V factor = hn::Set(d, block.scale * kLog2E);
   V total = hn::Zero(d);
   for (int key = 0; key < count; ++key) {
-    const V power = hn::Mul(hn::Sub(hn::Load(d, column + key * kBlockLanes), base), factor);
+    const V power = hn::Mul(hn::Sub(hn::Load(d, column + key * kScoreStride), base), factor);
     const V weight = kMasked ? exp2_or_zero(d, power) : exp2_nonpositive(d, power);
-    hn::Store(weight, d, column + key * kBlockLanes);
+    hn::Store(weight, d, column + key * kScoreStride);
     total = hn::Add(total, weight);
   }
   const V alpha = exp2_or_zero(d, hn::Mul(hn::Sub(old_top, base), factor));
@@ -140,7 +155,7 @@ HWY_INLINE void value_tile(LaneBlock& block, const Access& access, int count, in
   const D d;
   const size_t lanes = hn::Lanes(d);
   const int64_t head_dim = block.head_dim;
-  const float* rescale = weights + kTileRows * kBlockLanes + lane;
+  const float* rescale = weights + kTileRows * kScoreStride + lane;
   float* out = block.out + lane * head_dim + channel;
   V low[kCount], high[kCount];
   for (int i = 0; i < kCount; ++i) {
@@ -149,8 +164,8 @@ HWY_INLINE void value_tile(LaneBlock& block, const Access& access, int count, in
     high[i] = hn::Mul(alpha, hn::Load(d, out + i * head_dim + lanes));
   }
   const float* weight = weights + lane;
-  for (int key = 0; key < count; ++key, weight += kBlockLanes) {
-    const float* value = access.value(key, head_dim) + channel;
+  const auto add_key = [&](int key) HWY_ATTR {
+    const float* value = access.value(key, channel);
     const V v0 = hn::Load(d, value);
     const V v1 = hn::Load(d, value + lanes);
     HWY_UNROLL(6)
@@ -159,7 +174,14 @@ HWY_INLINE void value_tile(LaneBlock& block, const Access& access, int count, in
       low[i] = hn::MulAdd(p, v0, low[i]);
       high[i] = hn::MulAdd(p, v1, high[i]);
     }
+    weight += kScoreStride;
+  };
+  int key = 0;
+  for (; key + kUnroll <= count; key += kUnroll) {
+    HWY_UNROLL(4)
+    for (int u = 0; u < kUnroll; ++u) add_key(key + u);
   }
+  for (; key < count; ++key) add_key(key);
   for (int i = 0; i < kCount; ++i) {
     hn::Store(low[i], d, out + i * head_dim);
     hn::Store(high[i], d, out + i * head_dim + lanes);
@@ -196,7 +218,7 @@ void accumulate_values(LaneBlock& block, const Access& access, int count, const 
 template <class Access>
 void score_and_soften(LaneBlock& block, const Access& access, int count, const int32_t* visible, float* scratch) {
   score_all(block, access, count, scratch);
-  float* rescale = scratch + kTileRows * kBlockLanes;
+  float* rescale = scratch + kTileRows * kScoreStride;
   const int lanes = static_cast<int>(hn::Lanes(D()));
   for (int lane = 0; lane < block.lanes; lane += lanes) {
     if (visible != nullptr) {
@@ -213,23 +235,23 @@ void update(LaneBlock& block, const Access& access, int count, const int32_t* vi
   accumulate_values(block, access, count, scratch);
 }
 
-void update_with_tile(LaneBlock& block, const TileKeys& keys, int count, const int32_t* visible, float* scratch) {
-  update(block, TileAccess{keys}, count, visible, scratch);
+void update_with_tile(LaneBlock& block, const PackedTile& keys, int count, const int32_t* visible, float* scratch) {
+  update(block, TileAccess{keys, block.head_dim}, count, visible, scratch);
 }
 
 void update_with_rows(LaneBlock& block, const RowKeys& keys, int count, const int32_t* visible, float* scratch) {
-  update(block, RowAccess{keys}, count, visible, scratch);
+  update(block, RowAccess{keys, block.head_dim}, count, visible, scratch);
 }
 
-void observe_tile(LaneBlock& block, const TileKeys& keys, int count, const int32_t* visible, float* scratch) {
-  score_and_soften(block, TileAccess{keys}, count, visible, scratch);
+void observe_tile(LaneBlock& block, const PackedTile& keys, int count, const int32_t* visible, float* scratch) {
+  score_and_soften(block, TileAccess{keys, block.head_dim}, count, visible, scratch);
 }
 
-void weigh_tile(const LaneBlock& block, const TileKeys& keys, int count, const int32_t* visible,
+void weigh_tile(const LaneBlock& block, const PackedTile& keys, int count, const int32_t* visible,
                 float* HWY_RESTRICT weights) {
   const D d;
   const hn::RebindToSigned<D> di;
-  score_all(block, TileAccess{keys}, count, weights);
+  score_all(block, TileAccess{keys, block.head_dim}, count, weights);
   const V factor = hn::Set(d, block.scale * kLog2E);
   for (int lane = 0; lane < kBlockLanes; lane += static_cast<int>(hn::Lanes(d))) {
     const V top = hn::Load(d, block.top + lane);
@@ -239,7 +261,7 @@ void weigh_tile(const LaneBlock& block, const TileKeys& keys, int count, const i
     const V share = hn::IfThenElseZero(used, hn::Div(hn::Set(d, 1.0F), sum));
     const auto limit = visible != nullptr ? hn::Load(di, visible + lane) : hn::Set(di, count);
     for (int key = 0; key < count; ++key) {
-      float* weight = weights + key * kBlockLanes + lane;
+      float* weight = weights + key * kScoreStride + lane;
       const auto seen = hn::And(used, hn::RebindMask(d, hn::Lt(hn::Set(di, key), limit)));
       const V power = hn::IfThenElseZero(seen, hn::Mul(hn::Sub(hn::Load(d, weight), top), factor));
       hn::Store(hn::IfThenElseZero(seen, hn::Mul(exp2_nonpositive(d, power), share)), d, weight);
@@ -279,7 +301,7 @@ void start_block(LaneBlock& block, const float* const* queries) {
   std::fill_n(block.sum, kBlockLanes, 0.0F);
 }
 
-void update_block(LaneBlock& block, const TileKeys& keys, int count, const int32_t* visible, float* scratch) {
+void update_block(LaneBlock& block, const PackedTile& keys, int count, const int32_t* visible, float* scratch) {
   HWY_DYNAMIC_DISPATCH(update_with_tile)(block, keys, count, visible, scratch);
 }
 
@@ -287,11 +309,11 @@ void update_block(LaneBlock& block, const RowKeys& keys, int count, const int32_
   HWY_DYNAMIC_DISPATCH(update_with_rows)(block, keys, count, visible, scratch);
 }
 
-void observe_block(LaneBlock& block, const TileKeys& keys, int count, const int32_t* visible, float* scratch) {
+void observe_block(LaneBlock& block, const PackedTile& keys, int count, const int32_t* visible, float* scratch) {
   HWY_DYNAMIC_DISPATCH(observe_tile)(block, keys, count, visible, scratch);
 }
 
-void weigh_block(const LaneBlock& block, const TileKeys& keys, int count, const int32_t* visible, float* weights) {
+void weigh_block(const LaneBlock& block, const PackedTile& keys, int count, const int32_t* visible, float* weights) {
   HWY_DYNAMIC_DISPATCH(weigh_tile)(block, keys, count, visible, weights);
 }
 

@@ -17,7 +17,7 @@ std::vector<float> pooled_keys(const HeadKeys& head, int64_t head_dim, ThreadPoo
   pool.parallel_for(0, tiles, 16, [&](int64_t begin, int64_t end, int) {
     Workspace& workspace = Workspace::of_this_thread();
     for (int64_t tile = begin; tile < end; ++tile) {
-      const TileKeys keys = workspace.load_keys(head.tiles[static_cast<size_t>(tile)], head_dim);
+      const TileKeys keys = workspace.expand_keys(head.tiles[static_cast<size_t>(tile)], head_dim);
       const int64_t rows = std::min<int64_t>(kTileRows, head.rows - tile * kTileRows);
       for (int64_t c = 0; c < head_dim; ++c) {
         float sum = 0;

@@ -73,11 +73,14 @@ void BlockState::set_limits(const std::vector<int64_t>& limits) {
   largest_limit_ = *high;
 }
 
-void BlockState::add_tile(const KeyValueTile& stored, int64_t tile, Workspace& workspace) {
-  if (largest_limit_ > tile * kTileRows) add_tile(workspace.load(stored, block_.head_dim), tile, workspace.scratch());
+void BlockState::add_tile(const KeyValueTile& stored, int64_t tile, const KeyValueTile* next, Workspace& workspace) {
+  if (largest_limit_ <= tile * kTileRows) return;
+  PackedTile packed = workspace.pack(stored, block_.head_dim);
+  packed.ahead = stored_bytes(next, block_.head_dim);
+  add_tile(packed, tile, workspace.scratch());
 }
 
-void BlockState::add_tile(const TileKeys& keys, int64_t tile, float* scratch) {
+void BlockState::add_tile(const PackedTile& keys, int64_t tile, float* scratch) {
   const int64_t first = tile * kTileRows;
   const auto count = static_cast<int>(std::min<int64_t>(largest_limit_ - first, kTileRows));
   if (count <= 0) return;
@@ -124,7 +127,8 @@ void FewState::start(const AttentionInput& input, const InputShape& shape, std::
             .queries = memory,
             .out = memory + panel,
             .top = memory + 2 * panel,
-            .sum = memory + 2 * panel + kFewLanes};
+            .sum = memory + 2 * panel + kFewLanes,
+            .ahead = {}};
   std::copy(lanes.begin(), lanes.end(), lanes_.begin());
   const float* base = input.queries.data<float>();
   for (size_t i = 0; i < lanes.size(); ++i) {
@@ -144,17 +148,18 @@ void FewState::set_limits(const std::vector<int64_t>& limits) {
   }
 }
 
-void FewState::add_tile(const KeyValueTile& stored, int64_t tile, Workspace& workspace) {
+void FewState::add_tile(const KeyValueTile& stored, int64_t tile, const KeyValueTile* next, Workspace& workspace) {
   const int64_t first = tile * kTileRows;
   if (largest_limit_ <= first) return;
   for (int i = 0; i < state_.lanes; ++i) {
     visible_[i] = static_cast<int32_t>(std::clamp<int64_t>(limits_[i] - first, 0, kTileRows));
   }
+  state_.ahead = stored_bytes(next, state_.head_dim);
   if (is_appendable(stored.format)) {
     update_few(state_, stored, visible_.data(), workspace.scratch());
     return;
   }
-  const TileKeys expanded = workspace.load(stored, state_.head_dim);
+  const TileKeys expanded = workspace.expand(stored, state_.head_dim);
   const KeyValueTile plain{reinterpret_cast<const std::byte*>(expanded.keys), stored.rows, TileFormat::f32};
   update_few(state_, plain, visible_.data(), workspace.scratch());
 }
@@ -191,11 +196,16 @@ void FewState::finish(AttentionPartial& result) const {
   finish_lanes(block, lanes_, result);
 }
 
+void Workspace::reserve(int64_t head_dim) {
+  if (head_dim_ == head_dim) return;
+  const int64_t plain = kTileRows * head_dim;
+  tile_ = hwy::AllocateAligned<float>(static_cast<size_t>(2 * plain));
+  packed_ = hwy::AllocateAligned<float>(static_cast<size_t>(plain + kKeyGroups * key_group_floats(head_dim)));
+  head_dim_ = head_dim;
+}
+
 float* Workspace::keys(int64_t head_dim) {
-  if (tile_head_dim_ != head_dim) {
-    tile_ = hwy::AllocateAligned<float>(static_cast<size_t>(2 * kTileRows * head_dim));
-    tile_head_dim_ = head_dim;
-  }
+  reserve(head_dim);
   return tile_.get();
 }
 
@@ -206,19 +216,46 @@ float* Workspace::scratch() {
   return scratch_.get();
 }
 
-TileKeys Workspace::load(const KeyValueTile& tile, int64_t head_dim) {
+TileKeys Workspace::expand(const KeyValueTile& tile, int64_t head_dim) {
   if (tile.format == TileFormat::f32) {
-    const auto* keys = reinterpret_cast<const float*>(tile.data);
-    return {keys, keys + kTileRows * head_dim};
+    const auto* stored = reinterpret_cast<const float*>(tile.data);
+    return {stored, stored + kTileRows * head_dim};
   }
   expand_tile(tile, head_dim, keys(head_dim), values(head_dim));
   return {keys(head_dim), values(head_dim)};
 }
 
-TileKeys Workspace::load_keys(const KeyValueTile& tile, int64_t head_dim) {
+TileKeys Workspace::expand_keys(const KeyValueTile& tile, int64_t head_dim) {
   if (tile.format == TileFormat::f32) return {reinterpret_cast<const float*>(tile.data), nullptr};
   expand_tile(tile, head_dim, keys(head_dim), nullptr);
   return {keys(head_dim), nullptr};
+}
+
+PackedTile Workspace::pack(const KeyValueTile& tile, int64_t head_dim) {
+  reserve(head_dim);
+  float* packed_values = packed_.get();
+  float* packed_keys = packed_values + kTileRows * head_dim;
+  if (is_appendable(tile.format)) {
+    pack_tile(tile, head_dim, packed_keys, packed_values);
+  } else {
+    const TileKeys plain = expand(tile, head_dim);
+    pack_tile({reinterpret_cast<const std::byte*>(plain.keys), tile.rows, TileFormat::f32}, head_dim, packed_keys,
+              packed_values);
+  }
+  return {packed_keys, packed_values, {}};
+}
+
+PackedTile Workspace::pack_keys(const KeyValueTile& tile, int64_t head_dim) {
+  reserve(head_dim);
+  float* packed_keys = packed_.get() + kTileRows * head_dim;
+  if (is_appendable(tile.format)) {
+    pack_tile(tile, head_dim, packed_keys, nullptr);
+  } else {
+    const TileKeys plain = expand_keys(tile, head_dim);
+    pack_tile({reinterpret_cast<const std::byte*>(plain.keys), tile.rows, TileFormat::f32}, head_dim, packed_keys,
+              nullptr);
+  }
+  return {packed_keys, nullptr, {}};
 }
 
 Workspace& Workspace::of_this_thread() {

@@ -34,6 +34,12 @@ struct LaneName {
   int64_t head;  // query head
 };
 
+// A tile as plain f32.
+struct TileKeys {
+  const float* keys = nullptr;    // [head_dim][64]
+  const float* values = nullptr;  // [64][head_dim]
+};
+
 struct Workspace;
 
 // One lane block with its memory.
@@ -45,8 +51,9 @@ class BlockState {
   void set_limits(const std::vector<int64_t>& limits);
 
   // Adds rows [64 tile, ...) of a KV head, as far as visible.
-  void add_tile(const TileKeys& keys, int64_t tile, float* scratch);
-  void add_tile(const KeyValueTile& stored, int64_t tile, Workspace& workspace);
+  void add_tile(const PackedTile& keys, int64_t tile, float* scratch);
+  // next: the tile that will be added after this one, or null; it is brought nearer meanwhile.
+  void add_tile(const KeyValueTile& stored, int64_t tile, const KeyValueTile* next, Workspace& workspace);
   // Adds single rows: rows[i] of `keys` is row columns[i] of the KV head, ascending; any number.
   void add_columns(const RowKeys& keys, std::span<const int32_t> columns, Workspace& workspace);
 
@@ -72,7 +79,7 @@ class FewState {
  public:
   void start(const AttentionInput& input, const InputShape& shape, std::span<const LaneName> lanes);
   void set_limits(const std::vector<int64_t>& limits);
-  void add_tile(const KeyValueTile& stored, int64_t tile, Workspace& workspace);
+  void add_tile(const KeyValueTile& stored, int64_t tile, const KeyValueTile* next, Workspace& workspace);
   void add_columns(const RowKeys& keys, std::span<const int32_t> columns, Workspace& workspace);
   void finish(AttentionPartial& result) const;
 
@@ -88,6 +95,12 @@ class FewState {
   int64_t largest_limit_ = 0;
 };
 
+// The bytes of a tile; none for null.
+inline std::span<const std::byte> stored_bytes(const KeyValueTile* tile, int64_t head_dim) {
+  if (tile == nullptr) return {};
+  return {tile->data, static_cast<size_t>(tile_bytes(tile->format, head_dim))};
+}
+
 constexpr int kBlocksPerUnit = 4;
 
 // Working memory of one thread: blocks, expanded tile, scores.
@@ -100,15 +113,21 @@ struct Workspace {
   float* values(int64_t head_dim);  // [64][head_dim]
   float* scratch();                 // kUpdateScratch floats
 
-  // The tile as f32: in place when it is f32 already, else expanded into this workspace.
-  TileKeys load(const KeyValueTile& tile, int64_t head_dim);
-  TileKeys load_keys(const KeyValueTile& tile, int64_t head_dim);  // values null
+  // The tile as plain f32: in place when it is f32 already, else expanded into this workspace.
+  TileKeys expand(const KeyValueTile& tile, int64_t head_dim);
+  TileKeys expand_keys(const KeyValueTile& tile, int64_t head_dim);  // values null
+  // The tile rearranged for lane blocks, in this workspace.
+  PackedTile pack(const KeyValueTile& tile, int64_t head_dim);
+  PackedTile pack_keys(const KeyValueTile& tile, int64_t head_dim);  // values null
 
   static Workspace& of_this_thread();
 
  private:
-  hwy::AlignedFreeUniquePtr<float[]> tile_;
-  int64_t tile_head_dim_ = 0;
+  void reserve(int64_t head_dim);
+
+  hwy::AlignedFreeUniquePtr<float[]> tile_;    // expanded keys and values
+  hwy::AlignedFreeUniquePtr<float[]> packed_;  // packed values and keys
+  int64_t head_dim_ = 0;                       // that both have room for
   hwy::AlignedFreeUniquePtr<float[]> scratch_;
 };
 

@@ -56,7 +56,8 @@ void run_few(const AttentionInput& input, const InputShape& shape, int64_t kv_he
   const int64_t end = std::min(range.last, state.largest_limit());
   for (int64_t first = range.first; first < end; first += kTileRows) {
     const int64_t tile = first / kTileRows;
-    state.add_tile(head.tiles[static_cast<size_t>(tile)], tile, workspace);
+    const KeyValueTile* stored = &head.tiles[static_cast<size_t>(tile)];
+    state.add_tile(*stored, tile, first + kTileRows < end ? stored + 1 : nullptr, workspace);
   }
   state.finish(result);
 }
@@ -88,8 +89,13 @@ void run_span(const AttentionInput& input, const InputShape& shape, const LaneSp
   end = std::min(end, range.last);
   for (int64_t first = range.first; first < end; first += kTileRows) {
     const int64_t tile = first / kTileRows;
-    const TileKeys keys = workspace.load(head.tiles[static_cast<size_t>(tile)], shape.head_dim);
+    const KeyValueTile* stored = &head.tiles[static_cast<size_t>(tile)];
+    PackedTile keys = workspace.pack(*stored, shape.head_dim);
+    const std::span<const std::byte> next =
+        stored_bytes(first + kTileRows < end ? stored + 1 : nullptr, shape.head_dim);
+    const size_t share = next.size() / static_cast<size_t>(blocks);
     for (int64_t b = 0; b < blocks; ++b) {
+      keys.ahead = next.subspan(static_cast<size_t>(b) * share, share);
       workspace.blocks[static_cast<size_t>(b)].add_tile(keys, tile, workspace.scratch());
     }
   }

@@ -14,8 +14,8 @@ AttentionPartial empty_partial(int64_t rows, int64_t query_heads, int64_t head_d
 
 void merge_into(AttentionPartial& a, const AttentionPartial& b) {
   if (a.out.shape() != b.out.shape() || a.lse.shape() != b.lse.shape()) {
-    throw Error(ErrorCode::invalid_argument, "merge: expected partials of one shape, found {} and {}", a.out.shape().str(),
-                b.out.shape().str());
+    throw Error(ErrorCode::invalid_argument, "merge: expected partials of one shape, found {} and {}",
+                a.out.shape().str(), b.out.shape().str());
   }
   const int64_t head_dim = a.out.shape().last();
   float* out_a = a.out.data<float>();

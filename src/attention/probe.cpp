@@ -37,27 +37,30 @@ struct HeadProbe {
 
 }  // namespace
 
-void probe(const AttentionInput& input, std::span<const int64_t> rows, ThreadPool& pool, const ProbeSink& sink) {
+void probe(const AttentionInput& input, const ProbeRows& what, ThreadPool& pool, const ProbeSink& sink) {
+  const std::span<const int64_t> rows = what.rows;
   TESSERA_ASSERT(!rows.empty() && rows.size() <= kBlockLanes);
   const InputShape shape(input);
-  std::vector<HeadProbe> probes(input.heads.size());
+  const int64_t first_head = what.first_kv_head * shape.group;  // query head
+  std::vector<HeadProbe> probes(static_cast<size_t>(what.kv_heads));
   int64_t ranges = 0;
   for (size_t h = 0; h < probes.size(); ++h) {
     for (const int64_t row : rows) {
-      probes[h].limits.push_back(visible_rows(input.heads[h], input.first_position + row));
+      probes[h].limits.push_back(
+          visible_rows(input.heads[static_cast<size_t>(what.first_kv_head) + h], input.first_position + row));
     }
     const auto [low, high] = std::minmax_element(probes[h].limits.begin(), probes[h].limits.end());
     probes[h].smallest_limit = *low;
     probes[h].largest_limit = *high;
     ranges = std::max(ranges, (probes[h].tiles() + kProbeRangeTiles - 1) / kProbeRangeTiles);
   }
-  const int64_t tasks = shape.kv_heads * ranges;
+  const int64_t tasks = what.kv_heads * ranges;
 
   // Runs body(block of query head, its index, tile, keys, count, visible) over the tiles of one task.
   const auto for_tiles = [&](int64_t task, const auto& begin_head, const auto& per_tile, const auto& end_head) {
-    const int64_t kv_head = task / ranges;
+    const int64_t kv_head = what.first_kv_head + task / ranges;
     const int64_t range = task % ranges;
-    HeadProbe head_probe = probes[static_cast<size_t>(kv_head)];
+    HeadProbe head_probe = probes[static_cast<size_t>(task / ranges)];
     const HeadKeys& head = input.heads[static_cast<size_t>(kv_head)];
     Workspace& workspace = Workspace::of_this_thread();
     std::vector<BlockState> states(static_cast<size_t>(shape.group));
@@ -70,7 +73,7 @@ void probe(const AttentionInput& input, std::span<const int64_t> rows, ThreadPoo
     }
     const int64_t last = std::min(head_probe.tiles(), (range + 1) * kProbeRangeTiles);
     for (int64_t tile = range * kProbeRangeTiles; tile < last; ++tile) {
-      const TileKeys keys = workspace.load_keys(head.tiles[static_cast<size_t>(tile)], shape.head_dim);
+      const PackedTile keys = workspace.pack_keys(head.tiles[static_cast<size_t>(tile)], shape.head_dim);
       const int count = head_probe.count_in(tile);
       const int32_t* visible = head_probe.visible_in(tile, count);
       for (int64_t g = 0; g < shape.group; ++g) {
@@ -83,23 +86,23 @@ void probe(const AttentionInput& input, std::span<const int64_t> rows, ThreadPoo
     }
   };
 
-  std::vector<LaneSums> partial(static_cast<size_t>(shape.query_heads * ranges));
+  std::vector<LaneSums> partial(static_cast<size_t>(tasks * shape.group));
   pool.parallel_for(0, tasks, 1, [&](int64_t task, int64_t, int) {
     for_tiles(
         task, [](LaneBlock&, int64_t) {},
-        [](LaneBlock& block, const TileKeys& keys, const int32_t* visible, const ProbeTile& at) {
+        [](LaneBlock& block, const PackedTile& keys, const int32_t* visible, const ProbeTile& at) {
           observe_block(block, keys, at.count, visible, Workspace::of_this_thread().scratch());
         },
         [&](LaneBlock& block, int64_t head, int64_t range) {
-          LaneSums& sums = partial[static_cast<size_t>(head * ranges + range)];
+          LaneSums& sums = partial[static_cast<size_t>((head - first_head) * ranges + range)];
           std::copy_n(block.top, kBlockLanes, sums.top.begin());
           std::copy_n(block.sum, kBlockLanes, sums.sum.begin());
         });
   });
 
   // Merge the ranges, in order.
-  std::vector<LaneSums> merged(static_cast<size_t>(shape.query_heads));
-  for (int64_t head = 0; head < shape.query_heads; ++head) {
+  std::vector<LaneSums> merged(static_cast<size_t>(what.kv_heads * shape.group));
+  for (int64_t head = 0; head < what.kv_heads * shape.group; ++head) {
     LaneSums& total = merged[static_cast<size_t>(head)];
     for (size_t lane = 0; lane < kBlockLanes; ++lane) {
       float top = -std::numeric_limits<float>::infinity();
@@ -122,10 +125,10 @@ void probe(const AttentionInput& input, std::span<const int64_t> rows, ThreadPoo
     for_tiles(
         task,
         [&](LaneBlock& block, int64_t head) {
-          std::copy_n(merged[static_cast<size_t>(head)].top.begin(), kBlockLanes, block.top);
-          std::copy_n(merged[static_cast<size_t>(head)].sum.begin(), kBlockLanes, block.sum);
+          std::copy_n(merged[static_cast<size_t>(head - first_head)].top.begin(), kBlockLanes, block.top);
+          std::copy_n(merged[static_cast<size_t>(head - first_head)].sum.begin(), kBlockLanes, block.sum);
         },
-        [&](LaneBlock& block, const TileKeys& keys, const int32_t* visible, const ProbeTile& at) {
+        [&](LaneBlock& block, const PackedTile& keys, const int32_t* visible, const ProbeTile& at) {
           weigh_block(block, keys, at.count, visible, Workspace::of_this_thread().scratch());
           sink(at);
         },

@@ -20,11 +20,18 @@ struct ProbeTile {
   int64_t range;         // which run of kProbeRangeTiles key tiles
   int64_t tile;          // key tile
   int count;             // keys, 1..64
-  const float* weights;  // [count][64 lanes]; lane i is probe row i, zeros beyond them
+  const float* weights;  // [count][kScoreStride]; lane i is probe row i, zeros beyond them
 };
 using ProbeSink = std::function<void(const ProbeTile&)>;
 
-// rows: 1..64 query rows. Calls for one (head, range) come in ascending order of tiles from one thread.
-void probe(const AttentionInput& input, std::span<const int64_t> rows, ThreadPool& pool, const ProbeSink& sink);
+// What to probe.
+struct ProbeRows {
+  std::span<const int64_t> rows;  // 1..64 query rows
+  int64_t first_kv_head = 0;      // query heads of the KV heads [first_kv_head, first_kv_head + kv_heads)
+  int64_t kv_heads = 0;
+};
+
+// Calls for one (head, range) come in ascending order of tiles from one thread.
+void probe(const AttentionInput& input, const ProbeRows& what, ThreadPool& pool, const ProbeSink& sink);
 
 }  // namespace tessera::attention

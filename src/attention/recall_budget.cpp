@@ -11,6 +11,8 @@
 namespace tessera::attention {
 namespace {
 
+constexpr int64_t kMassBytes = int64_t{256} << 20;  // of the masses held at a time, unless one KV head needs more
+
 using GroupFlags = std::array<bool, kProbeGroups>;
 
 // Items poorer than this share of dense attention's average mass per tile are never worth taking: five percent of the
@@ -188,7 +190,7 @@ class Greedy {
   double cost_ = 0;
 };
 
-// The probe rows of a block: groups of up to eight rows from query tiles spread over it, the last one included.
+// The probe rows of a block: groups of rows from query tiles spread over it, the last one included.
 struct ProbePlan {
   std::vector<int64_t> rows;        // lane i belongs to group i % groups
   std::vector<int64_t> query_tile;  // [groups]
@@ -197,39 +199,49 @@ struct ProbePlan {
     const int64_t tiles = (query_rows + kTileRows - 1) / kTileRows;
     const int64_t groups = std::min<int64_t>(tiles, kProbeGroups);
     for (int64_t g = 0; g < groups; ++g) query_tile.push_back((g + 1) * tiles / groups - 1);
-    for (int64_t i = 0; i < kBlockLanes / static_cast<int64_t>(kProbeGroups); ++i) {
+    constexpr int64_t kRows = kBlockLanes / static_cast<int64_t>(kProbeGroups);
+    for (int64_t i = 0; i < kRows; ++i) {
       for (const int64_t tile : query_tile) {
         const int64_t tile_rows = std::min<int64_t>(kTileRows, query_rows - tile * kTileRows);
-        rows.push_back(tile * kTileRows + (2 * i + 1) * tile_rows / 16);
+        rows.push_back(tile * kTileRows + (2 * i + 1) * tile_rows / (2 * kRows));
       }
     }
   }
 };
 
-std::vector<GroupMass> measure(const AttentionInput& input, const ProbePlan& plan, ThreadPool& pool) {
-  const auto query_heads = static_cast<size_t>(input.queries.shape()[1]);
-  const size_t group = query_heads / input.heads.size();
+// Some KV heads at a time.
+struct HeadRange {
+  int64_t first;  // KV head
+  int64_t count;
+};
+
+// [count * group] masses of the query heads of some KV heads.
+std::vector<GroupMass> measure(const AttentionInput& input, const ProbePlan& plan, const HeadRange& range,
+                               ThreadPool& pool) {
+  const int64_t group = input.queries.shape()[1] / static_cast<int64_t>(input.heads.size());
   const size_t groups = plan.query_tile.size();
-  std::vector<GroupMass> masses(query_heads);
-  for (size_t h = 0; h < query_heads; ++h) {
-    const HeadKeys& head = input.heads[h / group];
-    const HeadGeometry geometry(input, head);
-    masses[h].groups = groups;
-    masses[h].columns.resize(static_cast<size_t>(head.rows));
+  std::vector<GroupMass> masses;
+  for (int64_t h = 0; h < range.count; ++h) {
+    const HeadGeometry geometry(input, input.heads[static_cast<size_t>(range.first + h)]);
+    GroupMass empty;
+    empty.groups = groups;
+    empty.columns.resize(static_cast<size_t>(geometry.key_rows));
     for (size_t g = 0; g < groups; ++g) {
-      masses[h].rows[g] = static_cast<int64_t>(plan.rows.size() / groups);
-      masses[h].own_tile[g] = std::max<int64_t>(0, geometry.visible_tiles(plan.query_tile[g]) - 1);
+      empty.rows[g] = static_cast<int64_t>(plan.rows.size() / groups);
+      empty.own_tile[g] = std::max<int64_t>(0, geometry.visible_tiles(plan.query_tile[g]) - 1);
     }
+    masses.insert(masses.end(), static_cast<size_t>(group), empty);
   }
-  probe(input, plan.rows, pool, [&](const ProbeTile& at) {
-    auto* target = masses[static_cast<size_t>(at.head)].columns.data() + at.tile * kTileRows;
+  const ProbeRows what{.rows = plan.rows, .first_kv_head = range.first, .kv_heads = range.count};
+  probe(input, what, pool, [&](const ProbeTile& at) {
+    GroupMass& mass = masses[static_cast<size_t>(at.head - range.first * group)];
     for (int k = 0; k < at.count; ++k) {
-      const float* weights = at.weights + k * kBlockLanes;
+      const float* weights = at.weights + k * kScoreStride;
       std::array<float, kProbeGroups> sum = {};
       for (size_t lane = 0; lane < plan.rows.size(); lane += groups) {
         for (size_t g = 0; g < groups; ++g) sum[g] += weights[lane + g];
       }
-      target[k] = sum;
+      mass.columns[static_cast<size_t>(at.tile * kTileRows + k)] = sum;
     }
   });
   return masses;
@@ -319,15 +331,22 @@ WorkList select_by_recall(const AttentionInput& input, const VerticalSlashOption
   WorkList work = start_work_list(input);
   if (work.query_rows == 0) return work;
   const ProbePlan plan(work.query_rows);
-  const std::vector<GroupMass> masses = measure(input, plan, pool);
-  const auto group = static_cast<int64_t>(work.heads.size() / input.heads.size());
-  pool.parallel_for(0, static_cast<int64_t>(work.heads.size()), 1, [&](int64_t h, int64_t, int) {
-    const HeadGeometry geometry(input, input.heads[static_cast<size_t>(h / group)]);
-    const RecallTarget target{
-        .recall = options.recall, .forced_bands = own_bands(geometry), .forced_columns = options.sinks};
-    const RecallChoice choice = choose_by_recall(masses[static_cast<size_t>(h)], item_costs(geometry), target);
-    work.heads[static_cast<size_t>(h)] = write_choice(choice, geometry);
-  });
+  const auto kv_heads = static_cast<int64_t>(input.heads.size());
+  const auto group = static_cast<int64_t>(work.heads.size()) / kv_heads;
+  // As many heads at a time as keep the masses within bounds.
+  const int64_t head_bytes = group * work.key_rows * static_cast<int64_t>(sizeof(std::array<float, kProbeGroups>));
+  const int64_t batch = std::max<int64_t>(1, kMassBytes / std::max<int64_t>(1, head_bytes));
+  for (int64_t first = 0; first < kv_heads; first += batch) {
+    const HeadRange range{first, std::min(batch, kv_heads - first)};
+    const std::vector<GroupMass> masses = measure(input, plan, range, pool);
+    pool.parallel_for(0, static_cast<int64_t>(masses.size()), 1, [&](int64_t h, int64_t, int) {
+      const HeadGeometry geometry(input, input.heads[static_cast<size_t>(first + h / group)]);
+      const RecallTarget target{
+          .recall = options.recall, .forced_bands = own_bands(geometry), .forced_columns = options.sinks};
+      const RecallChoice choice = choose_by_recall(masses[static_cast<size_t>(h)], item_costs(geometry), target);
+      work.heads[static_cast<size_t>(first * group + h)] = write_choice(choice, geometry);
+    });
+  }
   return work;
 }
 

@@ -5,12 +5,13 @@
 //   query
 //              tile that has it
 //   column j   costs 1/64 tile per query tile that sees it
-// Probe rows come in groups of eight from up to eight query tiles spread over the block. A band and a column may hold
+// Probe rows come in groups of four from up to sixteen query tiles spread over the block. A band and a column may hold
 // the same pair; its mass counts once. Items are taken greedily by new mass per cost.
 //
-// A column that one probe row happens to like is no evidence for other rows. So a column's value leaves out the group that
-// likes it best, and half of the groups choose while the other half check: the cost at which the target is reached on rows that had no say, the larger of both directions, is what
-// the final choice, made on all rows, may and must spend.
+// A column that one probe row happens to like is no evidence for other rows. So a column's value leaves out the group
+// that likes it best, and half of the groups choose while the other half check: the cost at which the target is reached
+// on rows that had no say, the larger of both directions, is what the final choice, made on all rows, may and must
+// spend.
 #pragma once
 
 #include <array>
@@ -20,11 +21,11 @@
 
 namespace tessera::attention {
 
-constexpr size_t kProbeGroups = 8;
+constexpr size_t kProbeGroups = 16;  // of four rows each: many places tell more than many rows of one place
 
 // Probe mass of one query head. Group g lies in query tile group_tile[g], whose own key tile is own_tile[g].
 struct GroupMass {
-  size_t groups = 0;                            // 1..8
+  size_t groups = 0;                            // 1..16
   std::array<int64_t, kProbeGroups> rows = {};  // probe rows of each group
   std::array<int64_t, kProbeGroups> own_tile = {};
   std::vector<std::array<float, kProbeGroups>> columns;  // [key rows] mass by group

@@ -33,7 +33,7 @@ GatheredColumns gather(const HeadKeys& head, const HeadWork& work, int64_t head_
   for (size_t begin = 0, end = 0; begin < work.columns.size(); begin = end) {
     const int32_t tile = work.columns[begin] / kTileRows;
     while (end < work.columns.size() && work.columns[end] / kTileRows == tile) ++end;
-    const TileKeys source = workspace.load(head.tiles[static_cast<size_t>(tile)], head_dim);
+    const TileKeys source = workspace.expand(head.tiles[static_cast<size_t>(tile)], head_dim);
     float* keys = gathered.keys.get();
     for (int64_t c = 0; c < head_dim; ++c) {
       for (size_t i = begin; i < end; ++i) {
@@ -101,14 +101,18 @@ void run_unit(const AttentionInput& input, const InputShape& shape, const Unit& 
   state.set_limits(with.limits);
 
   Workspace& workspace = Workspace::of_this_thread();
+  const std::span<const KeyValueTile> tiles = with.head.tiles;
+  const int64_t visible_tiles = (state.largest_limit() + kTileRows - 1) / kTileRows;
   if (with.work.dense) {
-    for (int64_t tile = 0; tile * kTileRows < state.largest_limit(); ++tile) {
-      state.add_tile(with.head.tiles[static_cast<size_t>(tile)], tile, workspace);
+    for (int64_t tile = 0; tile < visible_tiles; ++tile) {
+      const KeyValueTile* stored = &tiles[static_cast<size_t>(tile)];
+      state.add_tile(*stored, tile, tile + 1 < visible_tiles ? stored + 1 : nullptr, workspace);
     }
   } else {
-    for (const int32_t tile : listed_tiles(with.work, unit.query_tile)) {
-      if (tile * int64_t{kTileRows} >= state.largest_limit()) break;
-      state.add_tile(with.head.tiles[static_cast<size_t>(tile)], tile, workspace);
+    const std::span<const int32_t> listed = listed_tiles(with.work, unit.query_tile);
+    for (size_t i = 0; i < listed.size() && listed[i] < visible_tiles; ++i) {
+      const KeyValueTile* next = i + 1 < listed.size() ? &tiles[static_cast<size_t>(listed[i + 1])] : nullptr;
+      state.add_tile(tiles[static_cast<size_t>(listed[i])], listed[i], next, workspace);
     }
     thread_local ActiveColumns active;
     find_active_columns(with.work, unit.query_tile, state.largest_limit(), active);

@@ -10,17 +10,15 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/tile_kernels.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
-#include "attention/exp2-inl.h"
+#include "attention/block-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::attention::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-using D = hn::CappedTag<float, 16>;
-using V = hn::Vec<D>;
 
 HWY_INLINE int lanes_of(D d) { return static_cast<int>(hn::Lanes(d)); }
 
@@ -41,6 +39,58 @@ void expand_plain(const std::byte* tile, int64_t head_dim, float* HWY_RESTRICT k
   for (int64_t i = 0; i < half; i += lanes_of(d)) hn::StoreU(load_stored(d, source + i), d, keys + i);
   if (values == nullptr) return;
   for (int64_t i = 0; i < half; i += lanes_of(d)) hn::StoreU(load_stored(d, source + half + i), d, values + i);
+}
+
+HWY_INLINE V load_unaligned(D d, const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE V load_unaligned(D d, const hwy::bfloat16_t* p) {
+  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<hwy::bfloat16_t, D>(), p));
+}
+HWY_INLINE V load_unaligned(D d, const hwy::float16_t* p) {
+  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<hwy::float16_t, D>(), p));
+}
+
+// Whole vectors are moved: what one writes beyond its six keys, the next one overwrites or the gap between groups
+// takes; what it reads beyond the last key lies in the values.
+template <typename T>
+void pack_plain(const std::byte* tile, int64_t head_dim, float* HWY_RESTRICT keys, float* HWY_RESTRICT values) {
+  const D d;
+  const int lanes = lanes_of(d);
+  const T* source = reinterpret_cast<const T*>(tile);
+  const int64_t stride = key_group_floats(head_dim);
+  for (int64_t c = 0; c < head_dim; ++c) {
+    const T* from = source + c * kTileRows;
+    float* target = keys + c * kPackedKeys;
+    for (int64_t group = 0; group < kKeyGroups; ++group, from += kPackedKeys, target += stride) {
+      for (int i = 0; i < kPackedKeys; i += lanes) hn::StoreU(load_unaligned(d, from + i), d, target + i);
+    }
+  }
+  if (values == nullptr) return;
+  source += kTileRows * head_dim;
+  const int panel = panel_lanes();
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    for (int64_t c = 0; c < head_dim; c += panel) {
+      float* target = values + c * kTileRows + r * panel;
+      hn::Store(load_stored(d, source), d, target);
+      hn::Store(load_stored(d, source + lanes), d, target + lanes);
+      source += panel;
+    }
+  }
+}
+
+void pack(const KeyValueTile& tile, int64_t head_dim, float* keys, float* values) {
+  switch (tile.format) {
+    case TileFormat::f32:
+      pack_plain<float>(tile.data, head_dim, keys, values);
+      break;
+    case TileFormat::bf16:
+      pack_plain<hwy::bfloat16_t>(tile.data, head_dim, keys, values);
+      break;
+    case TileFormat::f16:
+      pack_plain<hwy::float16_t>(tile.data, head_dim, keys, values);
+      break;
+    default:
+      break;
+  }
 }
 
 // `groups` groups of 32 codes to f32.
@@ -111,7 +161,7 @@ HWY_INLINE void few_scores(const FewLanes& state, const T* keys, int first, int 
   keys += row;
   for (int64_t c = 0; c < state.head_dim; ++c, keys += kTileRows) {
     V k[kVectors];
-    HWY_UNROLL(2)
+    HWY_UNROLL(8)
     for (int v = 0; v < kVectors; ++v) k[v] = load_stored(d, keys + v * lanes);
     HWY_UNROLL(4)
     for (int i = 0; i < kLanes; ++i) {
@@ -163,7 +213,7 @@ HWY_INLINE void few_values(FewLanes& state, const T* values, int first, int64_t 
   values += channel;
   for (int r = 0; r < rows; ++r, values += state.head_dim) {
     V x[kVectors];
-    HWY_UNROLL(2)
+    HWY_UNROLL(8)
     for (int v = 0; v < kVectors; ++v) x[v] = load_stored(d, values + v * lanes);
     HWY_UNROLL(4)
     for (int i = 0; i < kLanes; ++i) {
@@ -176,14 +226,35 @@ HWY_INLINE void few_values(FewLanes& state, const T* values, int first, int64_t 
   }
 }
 
-// kVectors vectors divide 64 rows and 32 channels on every target.
+// Register tiles of about eight vectors: enough chains to hide the latency of multiply-add.
+constexpr int kMaxLanes = static_cast<int>(hn::MaxLanes(D()));
+template <int kLanes>
+constexpr int kScoreVectors = std::min(8 / kLanes, kTileRows / kMaxLanes);
+template <int kLanes>
+constexpr int kValueVectors = std::min(8 / kLanes, 32 / kMaxLanes);
+
+// Asks for the next bytes of the memory ahead.
+HWY_INLINE void prefetch_portion(std::span<const std::byte>& ahead, size_t portion) {
+  const size_t size = std::min(portion, ahead.size());
+  for (size_t at = 0; at < size; at += 64) hwy::Prefetch(ahead.data() + at);
+  ahead = ahead.subspan(size);
+}
+
 template <int kLanes, typename T>
 void few_pass(FewLanes& state, const T* keys, const int32_t* visible, int first, float* HWY_RESTRICT scratch) {
-  constexpr int kVectors = 2;
-  const int step = kVectors * lanes_of(D());
+  constexpr int kRowVectors = kScoreVectors<kLanes>;
+  constexpr int kChannelVectors = kValueVectors<kLanes>;
+  const int row_step = kRowVectors * lanes_of(D());
+  const int channel_step = kChannelVectors * lanes_of(D());
   const int rows = *std::max_element(visible + first, visible + first + kLanes);
   if (rows == 0) return;
-  for (int row = 0; row < rows; row += step) few_scores<kLanes, kVectors>(state, keys, first, row, scratch);
+  // Portions: enough per step that a pass over the tile asks for all of it.
+  const auto steps = static_cast<size_t>((rows + row_step - 1) / row_step + state.head_dim / channel_step);
+  const size_t portion = (state.ahead.size() / steps + 64) & ~size_t{63};
+  for (int row = 0; row < rows; row += row_step) {
+    prefetch_portion(state.ahead, portion);
+    few_scores<kLanes, kRowVectors>(state, keys, first, row, scratch);
+  }
   for (int i = 0; i < kLanes; ++i) {
     const float alpha = few_softmax(state, first + i, visible[first + i], scratch + i * kTileRows);
     if (alpha != 1.0F) {
@@ -192,8 +263,9 @@ void few_pass(FewLanes& state, const T* keys, const int32_t* visible, int first,
     }
   }
   const T* values = keys + kTileRows * state.head_dim;
-  for (int64_t channel = 0; channel < state.head_dim; channel += step) {
-    few_values<kLanes, kVectors>(state, values, first, channel, rows, scratch);
+  for (int64_t channel = 0; channel < state.head_dim; channel += channel_step) {
+    prefetch_portion(state.ahead, portion);
+    few_values<kLanes, kChannelVectors>(state, values, first, channel, rows, scratch);
   }
 }
 
@@ -233,9 +305,15 @@ namespace tessera::attention {
 
 HWY_EXPORT(expand);
 HWY_EXPORT(few);
+HWY_EXPORT(pack);
 
 void expand_tile(const KeyValueTile& tile, int64_t head_dim, float* keys, float* values) {
   HWY_DYNAMIC_DISPATCH(expand)(tile, head_dim, keys, values);
+}
+
+void pack_tile(const KeyValueTile& tile, int64_t head_dim, float* keys, float* values) {
+  TESSERA_ASSERT(is_appendable(tile.format));
+  HWY_DYNAMIC_DISPATCH(pack)(tile, head_dim, keys, values);
 }
 
 void update_few(FewLanes& state, const KeyValueTile& tile, const int32_t* visible, float* scratch) {

@@ -45,7 +45,7 @@ class LineMassSink {
     const bool consecutive = own.back() - own.front() == static_cast<int64_t>(rows_) - 1;
     for (int64_t k = 0; k < at.count; ++k) {
       const int64_t key = at.tile * kTileRows + k;
-      const float* weights = at.weights + k * kBlockLanes;
+      const float* weights = at.weights + k * kScoreStride;
       float sum = 0;
       for (size_t lane = 0; lane < rows_; ++lane) sum += weights[lane];
       mass.columns[static_cast<size_t>(key)] += sum;
@@ -173,7 +173,7 @@ std::vector<LineMass> line_masses(const AttentionInput& input, int64_t probe_row
     std::vector<int64_t> rows(static_cast<size_t>(std::min<int64_t>(kBlockLanes, query_rows - first)));
     std::iota(rows.begin(), rows.end(), first);
     LineMassSink sink(input, rows);
-    probe(input, rows, pool, std::ref(sink));
+    probe(input, {.rows = rows, .kv_heads = static_cast<int64_t>(input.heads.size())}, pool, std::ref(sink));
     std::vector<LineMass> part = sink.finish();
     if (total.empty()) {
       total = std::move(part);

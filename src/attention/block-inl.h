@@ -1,15 +1,22 @@
-// Vector 2^x for softmax weights. Included once per Highway target.
-#if defined(TESSERA_ATTENTION_EXP2_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef TESSERA_ATTENTION_EXP2_INL_H_
-#undef TESSERA_ATTENTION_EXP2_INL_H_
+// What the kernels share: the shape of register tiles and 2^x. Included once per Highway target.
+#if defined(TESSERA_ATTENTION_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TESSERA_ATTENTION_BLOCK_INL_H_
+#undef TESSERA_ATTENTION_BLOCK_INL_H_
 #else
-#define TESSERA_ATTENTION_EXP2_INL_H_
+#define TESSERA_ATTENTION_BLOCK_INL_H_
 #endif
 
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::attention::HWY_NAMESPACE {
+
+// Vectors of every kernel: at most 16 lanes, so that two of them divide 32 channels and 64 lanes of a block.
+using D = hwy::HWY_NAMESPACE::CappedTag<float, 16>;
+using V = hwy::HWY_NAMESPACE::Vec<D>;
+
+// A register tile holds kPackedKeys keys (or lanes) by a panel of two vectors.
+HWY_INLINE int panel_lanes() { return 2 * static_cast<int>(hwy::HWY_NAMESPACE::Lanes(D())); }
 
 constexpr float kLog2E = 1.44269504088896341F;
 
