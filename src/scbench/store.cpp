@@ -9,9 +9,11 @@ namespace {
 
 using nlohmann::ordered_json;
 
-void check_same_settings(const ordered_json& stored, const ordered_json& wanted, const std::filesystem::path& folder) {
+// Settings are compared without regard to the order of their fields.
+void check_same_settings(const nlohmann::json& stored, const nlohmann::json& wanted,
+                         const std::filesystem::path& folder) {
   for (const auto& [name, value] : wanted.items()) {
-    const ordered_json found = stored.is_object() && stored.contains(name) ? stored.at(name) : ordered_json();
+    const nlohmann::json found = stored.is_object() && stored.contains(name) ? stored.at(name) : nlohmann::json();
     if (found == value) continue;
     throw Error(ErrorCode::invalid_argument,
                 "{}: the run there has {} = {}, but {} was asked for; use the same settings or another folder",
@@ -33,7 +35,7 @@ void agree_on_config(const std::filesystem::path& folder, const RunConfig& confi
     if (!stored.is_object() || !stored.contains("settings")) {
       throw Error(ErrorCode::bad_file, "{}: expected an object with 'settings'", path.string());
     }
-    check_same_settings(ordered_json(stored.at("settings")), config.settings, folder);
+    check_same_settings(stored.at("settings"), nlohmann::json(config.settings), folder);
     return;
   }
   const ordered_json content = {
