@@ -39,6 +39,7 @@ class RunnerTest : public testing::Test {
       return first ? answer_key_value(history) : std::string(" \xFF zu\n");
     };
     BenchModel model{"fake", "digest-1", tokenizer_, {}, {}, {}};
+    model.settings = {{"z", 1}, {"a", {{"y", 2}, {"b", 3}}}};  // not in alphabetical order
     model.methods = {{"dense", "dense", guarded(answer_key_value)},
                      {"forgetful", "forgetful(turns=1)", guarded(forgetful)}};
     return model;
@@ -206,6 +207,9 @@ TEST_F(RunnerTest, AUsedFolderNeedsResumeAndTheSameSettings) {
   changed.digest = "digest-2";
   EXPECT_THAT(message_of(ErrorCode::invalid_argument, [&] { run_bench_on(changed, other); }),
               HasSubstr("model_digest"));
+  changed = model();
+  changed.settings["z"] = 2;
+  EXPECT_THAT(message_of(ErrorCode::invalid_argument, [&] { run_bench_on(changed, other); }), HasSubstr("engine"));
   write_file_atomically(out_ / "config.json", "[]");
   message_of(ErrorCode::bad_file, [&] { run_bench_on(model(), other); });
 }
