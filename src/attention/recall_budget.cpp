@@ -99,21 +99,16 @@ class Greedy {
     return band >= 0 && band_taken_[static_cast<size_t>(band)];
   }
 
-  // Mass that choosing groups give a column. Where several see it, without the one that likes it best: evidence must
-  // come from two places, or a diagonal would look like the columns where it meets the probe rows.
+  // Mass that the choosing rows give a column, but for the row that likes it best.
   double column_gain(size_t row) const {
-    const auto tile = static_cast<int64_t>(row) / kTileRows;
     double gain = 0;
     double best = 0;
-    int seers = 0;
     for (size_t g = 0; g < mass_.groups; ++g) {
-      if (!train_[g] || mass_.own_tile[g] < tile) continue;
-      ++seers;
-      if (is_covered(g, row / kTileRows)) continue;
+      if (!train_[g] || is_covered(g, row / kTileRows)) continue;
       gain += mass_.columns[row][g];
-      best = std::max<double>(best, mass_.columns[row][g]);
+      best = std::max<double>(best, mass_.tops[row][g]);
     }
-    return seers > 1 ? gain - best : gain;
+    return gain - best;
   }
 
   double band_gain(size_t band, const GroupFlags& groups) const {
@@ -226,6 +221,7 @@ std::vector<GroupMass> measure(const AttentionInput& input, const ProbePlan& pla
     GroupMass empty;
     empty.groups = groups;
     empty.columns.resize(static_cast<size_t>(geometry.key_rows));
+    empty.tops.resize(static_cast<size_t>(geometry.key_rows));
     for (size_t g = 0; g < groups; ++g) {
       empty.rows[g] = static_cast<int64_t>(plan.rows.size() / groups);
       empty.own_tile[g] = std::max<int64_t>(0, geometry.visible_tiles(plan.query_tile[g]) - 1);
@@ -238,10 +234,15 @@ std::vector<GroupMass> measure(const AttentionInput& input, const ProbePlan& pla
     for (int k = 0; k < at.count; ++k) {
       const float* weights = at.weights + k * kScoreStride;
       std::array<float, kProbeGroups> sum = {};
+      std::array<float, kProbeGroups> top = {};
       for (size_t lane = 0; lane < plan.rows.size(); lane += groups) {
-        for (size_t g = 0; g < groups; ++g) sum[g] += weights[lane + g];
+        for (size_t g = 0; g < groups; ++g) {
+          sum[g] += weights[lane + g];
+          top[g] = std::max(top[g], weights[lane + g]);
+        }
       }
       mass.columns[static_cast<size_t>(at.tile * kTileRows + k)] = sum;
+      mass.tops[static_cast<size_t>(at.tile * kTileRows + k)] = top;
     }
   });
   return masses;
@@ -334,7 +335,7 @@ WorkList select_by_recall(const AttentionInput& input, const VerticalSlashOption
   const auto kv_heads = static_cast<int64_t>(input.heads.size());
   const auto group = static_cast<int64_t>(work.heads.size()) / kv_heads;
   // As many heads at a time as keep the masses within bounds.
-  const int64_t head_bytes = group * work.key_rows * static_cast<int64_t>(sizeof(std::array<float, kProbeGroups>));
+  const int64_t head_bytes = group * work.key_rows * static_cast<int64_t>(2 * sizeof(std::array<float, kProbeGroups>));
   const int64_t batch = std::max<int64_t>(1, kMassBytes / std::max<int64_t>(1, head_bytes));
   for (int64_t first = 0; first < kv_heads; first += batch) {
     const HeadRange range{first, std::min(batch, kv_heads - first)};

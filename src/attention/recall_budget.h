@@ -8,10 +8,10 @@
 // Probe rows come in groups of four from up to sixteen query tiles spread over the block. A band and a column may hold
 // the same pair; its mass counts once. Items are taken greedily by new mass per cost.
 //
-// A column that one probe row happens to like is no evidence for other rows. So a column's value leaves out the group
-// that likes it best, and half of the groups choose while the other half check: the cost at which the target is reached
-// on rows that had no say, the larger of both directions, is what the final choice, made on all rows, may and must
-// spend.
+// A column that one probe row happens to like is no evidence for other rows; where a sharp diagonal meets the probe
+// rows, every row likes a column of its own. So a column's value leaves out the row that likes it best, and half of the
+// groups choose while the other half check: the cost at which the target is reached on rows that had no say, the larger
+// of both directions, is what the final choice, made on all rows, may and must spend.
 #pragma once
 
 #include <array>
@@ -29,6 +29,7 @@ struct GroupMass {
   std::array<int64_t, kProbeGroups> rows = {};  // probe rows of each group
   std::array<int64_t, kProbeGroups> own_tile = {};
   std::vector<std::array<float, kProbeGroups>> columns;  // [key rows] mass by group
+  std::vector<std::array<float, kProbeGroups>> tops;     // [key rows] largest share of it that one probe row has
 };
 
 // What the items cost: geometry of the block to be computed.

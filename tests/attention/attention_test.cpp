@@ -228,6 +228,43 @@ TEST(Attention, AgreesOnEveryTargetOfThisProcessor) {
   hwy::SetSupportedTargetsForTest(0);
 }
 
+double root_mean_square_difference(const Tensor& a, const Tensor& b) {
+  double sum = 0;
+  for (int64_t i = 0; i < a.elements(); ++i) {
+    const double difference = static_cast<double>(a.data<float>()[i]) - b.data<float>()[i];
+    sum += difference * difference;
+  }
+  return std::sqrt(sum / static_cast<double>(a.elements()));
+}
+
+// E06: against fp64 attention over the unrounded rows, the bf16 error of the sparse kernel is that of the dense one.
+TEST(SparseAttention, RoundingErrorMatchesDense) {
+  const CacheShape shape{200, 2, 1, 64, 400};
+  CacheShape rounded_shape = shape;
+  rounded_shape.format = TileFormat::bf16;
+  const TestCache exact(shape);
+  const TestCache rounded(rounded_shape);
+  WorkList work;  // everything, half of it as tiles and half as columns
+  work.query_rows = 200;
+  work.key_rows = 400;
+  work.first_position = 200;
+  work.heads.resize(2);
+  for (HeadWork& head : work.heads) {
+    head.tile_begin.push_back(0);
+    for (int64_t tile = 0; tile < work.query_tiles(); ++tile) {
+      head.tiles.insert(head.tiles.end(), {1, 3, 4, 6});
+      head.tile_begin.push_back(static_cast<int64_t>(head.tiles.size()));
+      head.column_end.push_back(400);
+    }
+    for (int32_t column = 0; column < 400; ++column) head.columns.push_back(column);
+  }
+  const AttentionPartial expected = attend_reference(exact.input(), everything);
+  const double dense = root_mean_square_difference(attend_dense(rounded.input()).out, expected.out);
+  const double sparse = root_mean_square_difference(attend(rounded.input(), work).out, expected.out);
+  EXPECT_GT(dense, 1e-4);  // bf16 does round
+  EXPECT_LE(sparse, 1.5 * dense);
+}
+
 TEST(SkippedMass, IsExactOnKnownShares) {
   // All scores are zero, so every visible key has the same mass.
   TestCache cache({128, 2, 1, 32, 128});
