@@ -207,9 +207,9 @@ TEST_F(RunnerTest, AUsedFolderNeedsResumeAndTheSameSettings) {
   changed.digest = "digest-2";
   EXPECT_THAT(message_of(ErrorCode::invalid_argument, [&] { run_bench_on(changed, other); }),
               HasSubstr("model_digest"));
-  changed = model();
-  changed.settings["z"] = 2;
-  EXPECT_THAT(message_of(ErrorCode::invalid_argument, [&] { run_bench_on(changed, other); }), HasSubstr("engine"));
+  BenchModel other_engine = model();
+  other_engine.settings["z"] = 2;
+  EXPECT_THAT(message_of(ErrorCode::invalid_argument, [&] { run_bench_on(other_engine, other); }), HasSubstr("engine"));
   write_file_atomically(out_ / "config.json", "[]");
   message_of(ErrorCode::bad_file, [&] { run_bench_on(model(), other); });
 }
