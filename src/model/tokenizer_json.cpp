@@ -1,5 +1,6 @@
 #include "model/tokenizer_json.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -25,6 +26,7 @@ class JsonReader {
     const std::optional<JsonFields> model = file_.find_object("model");
     if (!model) file_.fail("model", "an object");
     check_model(*model);
+    bound_ids(*model);
     read_vocabulary(*model);
     read_added_tokens();
     read_normalizer(file_, parts_);
@@ -58,10 +60,18 @@ class JsonReader {
     }
   }
 
+  // Ids may have gaps, but a damaged one must not make us allocate out of proportion to the file.
+  void bound_ids(const JsonFields& model) {
+    size_t tokens = 0;
+    if (const Json* const vocabulary = model.find("vocab")) tokens += vocabulary->size();
+    if (const Json* const added = file_.find("added_tokens")) tokens += added->size();
+    id_end_ = std::min<int64_t>(kLargestVocabulary, 4 * static_cast<int64_t>(tokens) + 4096);
+  }
+
   int32_t check_id(const Json& id, std::string_view text) const {
-    const bool fits = id.is_number_integer() && id >= 0 && id < kLargestVocabulary;
+    const bool fits = id.is_number_integer() && id >= 0 && id < id_end_;
     if (!fits) {
-      damaged(fmt::format("token {}: expected an id from 0 to {}, found {}", quote(text), kLargestVocabulary - 1,
+      damaged(fmt::format("token {}: expected an id from 0 to {}, found {}", quote(text), id_end_ - 1,
                           id.is_number() ? id.dump() : id.type_name()));
     }
     return id.get<int32_t>();
@@ -206,6 +216,7 @@ class JsonReader {
   JsonFields file_;
   TokenizerParts parts_;
   std::unordered_map<std::string, int32_t> ids_;  // by spelling
+  int64_t id_end_ = 0;                            // one above the highest id allowed
   bool byte_level_ = false;
   bool byte_tokens_ = false;
 };
