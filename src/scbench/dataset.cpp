@@ -70,7 +70,7 @@ std::string context_of(const Row& row) {
   return fmt::format("[{}]", fmt::join(numbers, ", "));
 }
 
-// Math.Find (spec B3.06, B4.01): the statistic stands between "The" and "is" in the row's text; it is asked for in
+// Math.Find: the statistic stands between "The" and "is" in the row's text; it is asked for in
 // front of the row's own words.
 std::string math_question(const std::string& input) {
   const size_t begin = input.find("The ");

@@ -1,7 +1,7 @@
 // Rows of SCBench's own data set, mapped onto the tasks' prompts and scorers.
 //
 // DIR/scbench_kv.jsonl, scbench_prefix_suffix.jsonl, scbench_vt.jsonl, scbench_mf.jsonl, scbench_many_shot.jsonl,
-// scbench_choice_eng.jsonl. One JSON object per line (spec B1.03):
+// scbench_choice_eng.jsonl. One JSON object per line:
 //   context   string; list of integers in scbench_mf (`input` is read where `context` is absent)
 //   multi_turns   list of {"input": string, "answer": string, number, or in scbench_vt a list of names}; in
 //       scbench_choice_eng also "options": four strings, and the answer is an option, its letter, or [option, letter]
@@ -28,7 +28,7 @@ struct DatasetOptions {
   int64_t examples = 20;           // rows per task, the first that fit
   int turns = 5;                   // per row at most
   // Tokens of an example beyond what is allowed; such rows are left out, never cut, since a cut loses what is asked for
-  // (spec D6.05). Empty: everything fits.
+  //. Empty: everything fits.
   std::function<int64_t(const Task&, const Example&)> excess_tokens;
 };
 

@@ -1,4 +1,4 @@
-// The two shared-context modes as spec B7 states them, on any Conversation.
+// The two shared-context modes of SCBench (arXiv 2412.10319), on any Conversation.
 #pragma once
 
 #include <functional>

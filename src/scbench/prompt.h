@@ -1,4 +1,4 @@
-// How an example becomes prompts, for plain models and chat models (spec B4), in one place.
+// How an example becomes prompts, for plain models and chat models, in one place.
 //
 // Plain: the texts of the example follow each other with nothing in between. Chat: context and first question are one
 // user turn; a follow-up is [golden answer] end-of-turn, user turn, assistant header; a shared context is a user turn

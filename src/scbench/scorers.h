@@ -1,4 +1,4 @@
-// SCBench's scorers (spec B6), each a pure function of the output and what is accepted.
+// SCBench's scorers, each a pure function of the output and what is accepted.
 #pragma once
 
 #include <span>

@@ -1,4 +1,4 @@
-// What the cache holds in the two modes (spec B7, E07), and the prompts that get it there (spec B4).
+// What the cache holds in the two modes, and the prompts that get it there.
 #include "scbench/modes.h"
 
 #include <gmock/gmock.h>

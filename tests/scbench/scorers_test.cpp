@@ -1,4 +1,4 @@
-// Vectors from spec B6 and E08.
+// Vectors of the published scorers' rules and quirks.
 #include "scbench/scorers.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// The modes on the real engine: what the cache of a tiny random model holds, row by row (spec B7, E07).
+// The modes on the real engine: what the cache of a tiny random model holds, row by row.
 #include "tessera/engine/session.h"
 
 #include <gtest/gtest.h>

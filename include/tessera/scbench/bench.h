@@ -7,7 +7,7 @@
 // OUT/summary.json  the summary
 // OUT/report.html   the same for people, one self-contained page
 //
-// Modes (spec B7). multi-turn: context and first question are prefilled together, then before turn i the cache holds
+// Modes. multi-turn: context and first question are prefilled together, then before turn i the cache holds
 // C Q1 H1 Q2 H2 ... Qi, where H is the golden or the generated answer. multi-request: the context alone is prefilled
 // once; every question runs on a fork that is dropped.
 #pragma once
@@ -26,7 +26,7 @@ namespace tessera::scbench {
 
 enum class Mode : uint8_t { multi_turn, multi_request };
 
-// What stands for the answers in the history of a multi-turn run. Golden is SCBench's default (spec B7.01).
+// What stands for the answers in the history of a multi-turn run. Golden is SCBench's default.
 enum class History : uint8_t { golden, generated };
 
 const char* to_string(Mode mode);              // "multi-turn", "multi-request"

@@ -4,7 +4,7 @@
 //   Example example = task.generate({.tokens = 4096, .turns = 5, .vocabulary = Vocabulary::words}, counter, random);
 //   double score = task.score(prediction, example.turns[0]);
 //
-// Formats: docs/tasks.md. Scorers follow SCBench's (spec B6), named per task.
+// Formats: docs/tasks.md. Scorers follow SCBench's, named per task.
 #pragma once
 
 #include <cstdint>
@@ -54,7 +54,7 @@ class Task {
   virtual ~Task() = default;
   virtual std::string name() const = 0;   // "kv", "prefix-suffix", "vt", "mf", "many-shot", "passkey", "choice"
   virtual std::string title() const = 0;  // "Retr.KV", ...
-  // Limit on the tokens of one answer; `uuid` follows SCBench's (spec B2).
+  // Limit on the tokens of one answer; `uuid` follows SCBench's.
   virtual int64_t max_new_tokens(Vocabulary vocabulary) const = 0;
   // Depends on the seed of `random` only, not on what was drawn from it. Tokenises the text about ten times.
   // Throws Error: invalid_argument when `tokens` is too small for the turns or the task has fewer questions; unsupported

@@ -1,4 +1,4 @@
-// En.MultiChoice: questions on a book with four options (spec B3.05). Real text: read from files, never generated.
+// En.MultiChoice: questions on a book with four options. Real text: read from files, never generated.
 #include "scbench/scorers.h"
 #include "scbench/tasks/common.h"
 #include "tessera/base/error.h"

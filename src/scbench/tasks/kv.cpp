@@ -1,4 +1,4 @@
-// Retr.KV: many key-value pairs, each turn asks for the value of one key (spec B3.01).
+// Retr.KV: many key-value pairs, each turn asks for the value of one key.
 #include <fmt/format.h>
 
 #include <unordered_set>

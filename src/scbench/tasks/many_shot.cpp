@@ -1,5 +1,5 @@
 // ICL.ManyShot: a classification that can only be learned from the demonstrations: cues are mapped to labels anew in
-// every example (in the manner of spec B3.07, with text of our own).
+// every example (in the manner of SCBench, with text of our own).
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Math.Find: a long list of integers; each turn asks for one statistic of all of them (spec B3.06).
+// Math.Find: a long list of integers; each turn asks for one statistic of all of them.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Passkey: one numbered needle per turn among noise (the needle part of spec B3.09).
+// Passkey: one numbered needle per turn among noise (the needle part of SCBench's Mix.Sum+NIAH).
 #include <fmt/format.h>
 
 #include "scbench/scorers.h"

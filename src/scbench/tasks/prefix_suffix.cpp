@@ -1,4 +1,4 @@
-// Retr.Prefix-Suffix: a list of random strings, each turn asks for the one with a given beginning and end (spec B3.02).
+// Retr.Prefix-Suffix: a list of random strings, each turn asks for the one with a given beginning and end.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // Retr.MultiHop: variable tracking. Chains of three names, the first bound to a number, scattered among noise; a turn
-// asks for all names of one number (spec B3.03).
+// asks for all names of one number.
 #include <fmt/format.h>
 
 #include <algorithm>
