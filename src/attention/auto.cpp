@@ -59,7 +59,8 @@ int64_t measured_crossover() {
     const Specimen specimen;
     ThreadPool one(1);
     const double dense = fastest_cpu_ms([&] { attend_dense(specimen.input(), {.pool = &one}); });
-    const double choosing = fastest_cpu_ms([&] { select_by_recall(specimen.input(), {.recall = 0.95}, one); });
+    const double choosing =
+        fastest_cpu_ms([&] { select_by_recall(specimen.input(), {.recall = 0.95}, {.pool = &one}); });
     const double rows = Specimen::kRows * choosing / (kSelectionShare * std::max(dense, 1e-3));
     return std::clamp<int64_t>(static_cast<int64_t>(rows), 1024, 65536);
   }();
@@ -88,7 +89,7 @@ class Auto : public Selector {
       for (HeadWork& head : work.heads) head.dense = true;
       return work;
     }
-    return select_by_recall(input, {.recall = options_.recall}, pool_of(context));
+    return select_by_recall(input, {.recall = options_.recall}, context);
   }
 
  private:

@@ -13,6 +13,8 @@ namespace {
 
 constexpr int64_t kMassBytes = int64_t{256} << 20;  // of the masses held at a time, unless one KV head needs more
 
+constexpr int64_t kTilesForDenseEnd = 32;  // fewer query tiles would make a dense last one a large share
+
 using GroupFlags = std::array<bool, kProbeGroups>;
 
 // Items poorer than this share of dense attention's average mass per tile are never worth taking: five percent of the
@@ -266,8 +268,8 @@ ItemCosts item_costs(const HeadGeometry& geometry) {
   return costs;
 }
 
-HeadWork write_choice(const RecallChoice& choice, const HeadGeometry& geometry) {
-  constexpr int64_t kTilesForDenseEnd = 32;
+// dense_end: whether the last query tile is computed densely.
+HeadWork write_choice(const RecallChoice& choice, const HeadGeometry& geometry, bool dense_end) {
   HeadWork head;
   if (choice.dense) {
     head.dense = true;
@@ -276,7 +278,7 @@ HeadWork write_choice(const RecallChoice& choice, const HeadGeometry& geometry) 
   TileWriter writer(head);
   for (int64_t tile = 0; tile < geometry.query_tiles(); ++tile) {
     const int64_t own = geometry.visible_tiles(tile) - 1;
-    if (tile == geometry.query_tiles() - 1 && geometry.query_tiles() >= kTilesForDenseEnd) {
+    if (dense_end && tile == geometry.query_tiles() - 1) {
       writer.add(0, own);
     } else {
       for (auto band = choice.bands.rbegin(); band != choice.bands.rend(); ++band) {
@@ -328,10 +330,13 @@ RecallChoice choose_by_recall(const GroupMass& mass, const ItemCosts& costs, con
   return greedy.run(target.recall, least_cost, most_cost) ? greedy.result() : dense;
 }
 
-WorkList select_by_recall(const AttentionInput& input, const VerticalSlashOptions& options, ThreadPool& pool) {
+WorkList select_by_recall(const AttentionInput& input, const VerticalSlashOptions& options,
+                          const SelectContext& context) {
+  ThreadPool& pool = pool_of(context);
   WorkList work = start_work_list(input);
   if (work.query_rows == 0) return work;
   const ProbePlan plan(work.query_rows);
+  const bool dense_end = context.rows_after == 0 && work.query_tiles() >= kTilesForDenseEnd;
   const auto kv_heads = static_cast<int64_t>(input.heads.size());
   const auto group = static_cast<int64_t>(work.heads.size()) / kv_heads;
   // As many heads at a time as keep the masses within bounds.
@@ -345,7 +350,7 @@ WorkList select_by_recall(const AttentionInput& input, const VerticalSlashOption
       const RecallTarget target{
           .recall = options.recall, .forced_bands = own_bands(geometry), .forced_columns = options.sinks};
       const RecallChoice choice = choose_by_recall(masses[static_cast<size_t>(h)], item_costs(geometry), target);
-      work.heads[static_cast<size_t>(first * group + h)] = write_choice(choice, geometry);
+      work.heads[static_cast<size_t>(first * group + h)] = write_choice(choice, geometry, dense_end);
     });
   }
   return work;

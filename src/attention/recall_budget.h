@@ -17,6 +17,7 @@
 #include <array>
 #include <vector>
 
+#include "tessera/attention/selector.h"
 #include "tessera/attention/selectors.h"
 
 namespace tessera::attention {
@@ -56,8 +57,9 @@ struct RecallTarget {
 
 RecallChoice choose_by_recall(const GroupMass& mass, const ItemCosts& costs, const RecallTarget& target);
 
-// The whole selector. Heads whose choice would cost about as much as dense are dense; with 32 or more query tiles the
-// last one, where questions are, is dense too.
-WorkList select_by_recall(const AttentionInput& input, const VerticalSlashOptions& options, ThreadPool& pool);
+// The whole selector. Heads whose choice would cost about as much as dense are dense. At the end of a prompt of 32 or
+// more query tiles the last one, where questions are, is dense too.
+WorkList select_by_recall(const AttentionInput& input, const VerticalSlashOptions& options,
+                          const SelectContext& context);
 
 }  // namespace tessera::attention

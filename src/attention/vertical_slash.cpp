@@ -120,7 +120,7 @@ class VerticalSlash : public Selector {
   }
 
   WorkList select(const AttentionInput& input, const SelectContext& context) const override {
-    if (options_.recall > 0) return select_by_recall(input, options_, pool_of(context));
+    if (options_.recall > 0) return select_by_recall(input, options_, context);
     WorkList work = start_work_list(input);
     if (work.query_rows == 0) return work;
     const std::vector<LineMass> masses = line_masses(input, options_.probe_rows, pool_of(context));

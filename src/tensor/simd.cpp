@@ -45,7 +45,9 @@ bool is_known_name(std::string_view name) {
 const std::vector<int64_t>& usable_targets() {
   static const std::vector<int64_t> targets = [] {
     std::vector<int64_t> found = hwy::SupportedAndGeneratedTargets();
-    if ((HWY_TARGETS & HWY_SCALAR) != 0 && (found.empty() || found.back() != HWY_SCALAR)) found.push_back(HWY_SCALAR);
+    // The installed library may have been built by a compiler with another idea of the plain C++ target than ours.
+    constexpr int64_t kPlain = HWY_TARGETS & (HWY_SCALAR | HWY_EMU128);
+    if (kPlain != 0 && (found.empty() || found.back() != kPlain)) found.push_back(kPlain);
     return found;
   }();
   return targets;

@@ -209,6 +209,18 @@ TEST(RecallSelection, FindsPlantedStructureAndKeepsItsPromise) {
   EXPECT_LT(skipped_mass(cache.input(), attend(cache.input(), work), 64), 0.06);
 }
 
+TEST(RecallSelection, OnlyTheEndOfThePromptIsDense) {
+  constexpr int64_t kRows = 4096;
+  TestCache cache({kRows, 2, 1, 64, kRows});
+  plant_structure(cache, kRows, 2, 64);
+  const auto selector = make_vertical_slash({.recall = 0.95});
+  const auto last_tiles = [](const WorkList& work) {
+    return work.heads[0].tile_begin[64] - work.heads[0].tile_begin[63];
+  };
+  EXPECT_EQ(last_tiles(selector->select(cache.input(), {})), 64);
+  EXPECT_LT(last_tiles(selector->select(cache.input(), {.rows_after = 100})), 32);
+}
+
 TEST(RecallSelection, UniformAttentionIsDense) {
   TestCache cache({2048, 1, 1, 32, 2048});
   std::fill_n(cache.queries.data<float>(), cache.queries.elements(), 0.0F);

@@ -9,8 +9,8 @@ namespace tessera::scbench {
 namespace {
 
 constexpr size_t kLabelWidth = 28;
-constexpr size_t kTaskWidth = 14;
-constexpr size_t kTasksPerBlock = 5;
+constexpr size_t kTaskWidth = 18;  // the longest cell, "100.0 [100-100]", has 15
+constexpr size_t kTasksPerBlock = 4;
 
 std::string rule() { return std::string(100, '-') + "\n"; }
 
