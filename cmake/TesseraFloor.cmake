@@ -22,9 +22,14 @@ function(tessera_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wno-psabi -Wno-missing-field-initializers)
 endfunction()
 
-# tessera_test(NAME SOURCES ... [DEPENDS floors...]): the executable tessera_test_NAME, every case known to ctest.
+# tessera_test(NAME SOURCES ... [DEPENDS floors...] [THREADS]): the executable tessera_test_NAME, every case known to
+# ctest. THREADS: its cases share data between threads; they get the label that the thread sanitizer's run asks for.
 function(tessera_test name)
-  cmake_parse_arguments(TEST "" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(TEST "THREADS" "" "SOURCES;DEPENDS" ${ARGN})
+  set(label "")
+  if(TEST_THREADS)
+    set(label LABELS threads)
+  endif()
   add_executable(tessera_test_${name} ${TEST_SOURCES})
   foreach(dependency IN LISTS TEST_DEPENDS)
     target_link_libraries(tessera_test_${name} PRIVATE tessera_${dependency})
@@ -33,10 +38,14 @@ function(tessera_test name)
   target_include_directories(tessera_test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(tessera_test_${name} PRIVATE TESSERA_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   tessera_warnings(tessera_test_${name})
-  gtest_discover_tests(tessera_test_${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
+  gtest_discover_tests(tessera_test_${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600 ${label})
 endfunction()
 
 if(TESSERA_SANITIZE)
   add_compile_options(-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${TESSERA_SANITIZE})
+  # Every SIMD target costs minutes of compilation under a sanitizer; AVX2 and the oldest stand for all of x86.
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    add_compile_definitions("HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3|HWY_AVX3_DL)")
+  endif()
 endif()

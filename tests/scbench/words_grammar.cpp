@@ -164,8 +164,8 @@ void check_mf(Reader& reader) {
 }
 
 void check_many_shot(Reader& reader) {
-  // The cue of a question is the one of its words that was seen in demonstrations and decides their label.
-  std::map<std::string, std::set<std::string>> labels_of;
+  std::map<std::string, std::set<std::string>> labels_of;  // by cue
+  std::set<std::string> fillers;
   std::set<std::string> labels;
   for (const Tokens& line : reader.lines) {
     if (!Reader::matches(line, {"w", "w", "w", "w", "=", "w"})) {
@@ -173,15 +173,21 @@ void check_many_shot(Reader& reader) {
       continue;
     }
     labels.insert(line[5]);
-    for (size_t i = 0; i < 4; ++i) labels_of[line[i]].insert(line[5]);
+    labels_of[line[3]].insert(line[5]);
+    fillers.insert(line.begin(), line.begin() + 3);
   }
   reader.expect(labels.size() <= 8, "more than eight labels");
-  for (const std::string& label : labels) reader.expect(!labels_of.contains(label), "label among the words: " + label);
+  reader.expect(labels_of.size() <= 64, "more than 64 cues");
+  for (const std::string& label : labels) {
+    reader.expect(!labels_of.contains(label) && !fillers.contains(label), "label among the words: " + label);
+  }
+  for (const auto& [cue, its_labels] : labels_of) {
+    reader.expect(its_labels.size() == 1, "two labels of cue " + cue);
+    reader.expect(!fillers.contains(cue), "cue among the fillers: " + cue);
+  }
   for (const auto& [question, answer] : reader.turns) {
     reader.expect(Reader::matches(question, {"w", "w", "w", "w", "="}), "question:" + spaced(question));
-    bool explained = false;
-    for (size_t i = 0; i < 4; ++i) explained |= labels_of[question[i]] == std::set<std::string>{answer.at(0)};
-    reader.expect(explained, "no cue explains" + spaced(question));
+    reader.expect(labels_of[question[3]] == std::set<std::string>{answer.at(0)}, "no cue explains" + spaced(question));
   }
 }
 

@@ -17,7 +17,7 @@ class Shape:
     kv_heads: int = 2
     head_dim: int = 64
     ff: int = 768
-    rope_theta: float = 500000.0
+    rope_theta: float = 1e8
     eps: float = 1e-5
 
 

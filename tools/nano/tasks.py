@@ -152,8 +152,15 @@ def kv(g, rows, n, turns, exact=True, pool=v.WORDS):
     return _uniform(ctx, torch.cat((_const(k, NL, Q), k, _const(k, EQ)), -1), val)
 
 
-def prefix_suffix(g, rows, n, turns, exact=True, pool=v.WORDS):
-    ps, m = _pair_lines(g, rows, n, exact, pool).split(2, -1)
+def prefix_suffix(g, rows, n, turns, exact=True, pool=v.WORDS, prefixes=None):
+    """For training alone: only `prefixes` different first words in a row and all suffixes different, so that the suffix
+    must be looked up. Without such rows the model learns that a prefix is often the only one of its kind, and stops."""
+    if prefixes is None:
+        ps, m = _pair_lines(g, rows, n, exact, pool).split(2, -1)
+    else:
+        names = _perm(g, rows, v.WORDS, n + prefixes)
+        first = names[:, n:].gather(1, _int(g, 0, prefixes, rows, n))
+        ps, m = v.WORD0 + torch.stack((first, names[:, :n]), -1), _words(g, rows, n, 2)
     entry = torch.cat((ps[..., :1], m, ps[..., 1:]), -1)
     ctx = _context(" lists", torch.cat((_const(entry, NL), entry), -1))
     e = _pick(entry, _perm(g, rows, n, turns))
@@ -200,17 +207,15 @@ def passkey(g, rows, n, turns, exact=True, more=0):
     return _uniform(ctx, torch.cat((_const(w, NL, Q, say), w, _const(w, EQ)), -1), number)
 
 
-def many_shot(g, rows, n, turns, exact=True, cues=CUES, places=(0, 1, 2, 3)):
-    """For training alone: `cues` below 64, so that short contexts are worth learning from, and fewer `places` where
-    the cue may stand."""
+def many_shot(g, rows, n, turns, exact=True, cues=CUES):
+    """For training alone: `cues` below 64, so that short contexts are worth learning from."""
     perm = v.WORD0 + _perm(g, rows, v.WORDS)
     labels, fillers = perm[:, CUES:CUES + LABELS], perm[:, CUES + LABELS:]
 
-    def line(cue):                                                       # [B, k] -> words [B, k, 4]
+    def line(cue):                                                       # [B, k] -> words [B, k, 4], the cue last
         k = cue.shape[1]
-        w = fillers.gather(1, _int(g, 0, fillers.shape[1], rows, k * 4)).view(rows, k, 4)
-        at = _const(w, *places).gather(2, _int(g, 0, len(places), rows, k, 1))
-        return w.scatter(2, at, perm.gather(1, cue)[..., None])
+        w = fillers.gather(1, _int(g, 0, fillers.shape[1], rows, k * 3)).view(rows, k, 3)
+        return torch.cat((w, perm.gather(1, cue)[..., None]), -1)
 
     def label(cue):
         return labels.gather(1, cue % LABELS)[..., None]

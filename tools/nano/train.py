@@ -23,26 +23,38 @@ import checkpoint
 import optim
 import tasks
 import vocab
+from evaluate import load_model
 from model import Nano, Shape, shape_dict
 
-LENGTHS = [128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096, 5120, 6144, 7168,
-           8192, 8704, 10240, 12288, 14336, 16896]
-GATE = {"kv": .7, "prefix-suffix": .7, "vt": .75, "mf": .6, "many-shot": .7, "passkey": .85}
-START = {"vt": 256, "passkey": 256, "many-shot": 192}
+LENGTHS = [48, 64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096, 5120,
+           6144, 7168, 8192, 8704, 10240, 12288, 14336, 16896]
+GATE = {"kv": .85, "prefix-suffix": .85, "vt": .8, "mf": .6, "many-shot": .85, "passkey": .9}
+START = {"kv": 128, "prefix-suffix": 96, "vt": 192, "mf": 128, "many-shot": 192, "passkey": 128}
 CEILING = {"mf": .75, "many-shot": .97}          # what is thought reachable, for the shares
 MOST_TURNS = 64
-PLACES = ((3,), (2, 3), (1, 2, 3), (0, 1, 2, 3))  # many-shot: where the cue may stand, stage by stage
+LATER = 1024                                     # tokens of kv at which prefix-suffix begins with few prefixes
 
 
 class Curriculum:
     def __init__(self, longest, frontier=None):
         self.last = max(i for i, t in enumerate(LENGTHS) if t <= longest)
-        self.first = {t: LENGTHS.index(START.get(t, LENGTHS[0])) for t in tasks.TASKS}
+        self.first = {t: LENGTHS.index(START[t]) for t in tasks.TASKS}
         self.frontier = {t: max(self.first[t], (frontier or {}).get(t, 0)) for t in tasks.TASKS}
         self.seen = {t: [] for t in tasks.TASKS}         # exact match of frontier units since the last move
         self.err = {t: 1.0 for t in tasks.TASKS}         # smoothed error at the frontier
         self.share, self.only = {}, list(tasks.TASKS)
-        self.stage = 0                                   # many-shot's, into PLACES; the frontier waits for the last
+        self.few_prefixes = False                        # whether prefix-suffix has begun with few prefixes
+
+    def shared(self):
+        """How often prefix-suffix gets units with few prefixes. Never before kv has left its plateau: prefix-suffix
+        without them is where the model learns to look up what followed a word, and kv, vt and passkey build on that.
+        Then mostly, from the shortest length on, until it can do them at full length."""
+        if not self.few_prefixes and LENGTHS[self.frontier["kv"]] >= LATER:
+            self.few_prefixes = True
+            self.frontier["prefix-suffix"], self.err["prefix-suffix"] = self.first["prefix-suffix"], 1.0
+        if not self.few_prefixes:
+            return 0.0
+        return 0.7 if self.frontier["prefix-suffix"] < self.last else 0.25
 
     def update(self, task, index, em):
         if index != self.frontier[task]:
@@ -51,10 +63,7 @@ class Curriculum:
         self.err[task] += 0.1 * (max(0.0, ceiling - em) / ceiling - self.err[task])
         self.seen[task] = (self.seen[task] + [em])[-3:]
         if len(self.seen[task]) >= 2 and sum(self.seen[task]) / len(self.seen[task]) > GATE[task]:
-            if task == "many-shot" and self.stage < len(PLACES) - 1:
-                self.stage += 1
-                self.seen[task] = []
-            elif index < self.last:
+            if index < self.last:
                 self.frontier[task] = min(self.last, index + (2 if sum(self.seen[task]) / len(self.seen[task]) > .97
                                                               else 1))
                 self.seen[task] = []
@@ -64,7 +73,7 @@ class Curriculum:
         w = {}
         for t in tasks.TASKS:
             left = 1 - math.log(LENGTHS[self.frontier[t]] / 64) / math.log(LENGTHS[self.last] / 64)
-            w[t] = min(1.0, max(0.12, self.err[t] + 0.5 * left))
+            w[t] = min(1.0, max(0.2, self.err[t] + 0.5 * left))
         w["mf"] = min(w["mf"], 0.3)
         w |= fixed
         w = {t: x for t, x in w.items() if t in self.only}
@@ -82,13 +91,15 @@ def draw_turns(rng, task, room, few):
     return rng.randint(1, min(8, most)) if rng.random() < few else rng.randint(min(8, most), most)
 
 
-def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, places=PLACES[-1]):
+def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, shared=0.5):
     """`crowd`: how often needles that nobody asks for are added. With few needles and much noise, naming any of them
     is so good an answer that the match with the question is learned late. `pooled`: how often the lines of kv and
-    prefix-suffix share few words, so that only the whole key tells them apart, as happens by itself at 8K."""
+    prefix-suffix share few words, so that only the whole key tells them apart, as happens by itself at 8K. `shared`: how
+    often prefix-suffix has only a few prefixes. Returns the batch and whether its score counts for the curriculum: of
+    prefix-suffix only units with few prefixes do, since the others can be answered half by a short cut."""
     length = LENGTHS[index]
     turns = draw_turns(rng, task, length, few)
-    below = LENGTHS[index - 1] if index else 96
+    below = LENGTHS[index - 1] if index else length * 3 // 4
     slack = rng.randint(0, length - below - 1) if rng.random() < 0.5 else 0
     ctx = length - tasks.tail_tokens(task, turns) - slack
     if task == "many-shot":
@@ -101,15 +112,16 @@ def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, places
     if task == "many-shot" and rng.random() < max(0.4, crowd):
         more["cues"] = rng.choice([8, 16, 24, 32, 48])
         turns = min(turns, more["cues"])
-    if task == "many-shot":
-        more["places"] = places
-    if task in ("kv", "prefix-suffix") and rng.random() < pooled:
+    if task == "prefix-suffix" and rng.random() < shared:
+        more["prefixes"] = rng.choice([1, 2, 4, 8, 16])
+    elif task in ("kv", "prefix-suffix") and rng.random() < pooled:
         n = tasks.items_for(task, ctx, turns)
         more["pool"] = min(vocab.WORDS, max(12, int(n * 4 * rng.uniform(0.15, 1.0))))
     if tasks.NEEDLE[task] and rng.random() < crowd:
         most = max(0, (ctx - 16 - tasks.NEEDLE[task] * max(2, turns)) // tasks.NEEDLE[task])
         more["more"] = min(200, int(most * rng.random() ** 0.5))
-    return tasks.make(task, g, max(1, unit // length), ctx, turns, exact=False, **more)
+    batch = tasks.make(task, g, max(1, unit // length), ctx, turns, exact=False, **more)
+    return batch, task != "prefix-suffix" or shared == 0 or "prefixes" in more
 
 
 def pinned(x, device):
@@ -158,6 +170,8 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--work", type=Path, required=True)
     ap.add_argument("--seconds", type=float, default=1000, help="training time in all, earlier runs counted in")
+    ap.add_argument("--pause", type=float, help="stop at this many seconds, to be resumed on the same schedule")
+    ap.add_argument("--weights", type=Path, help="model directory to start from, with new optimisers and curricula")
     ap.add_argument("--resume", type=Path, help="checkpoint folder to go on from")
     ap.add_argument("--longest", type=int, default=8704)
     ap.add_argument("--units", type=int, default=5, help="units per step")
@@ -166,6 +180,7 @@ def main():
     ap.add_argument("--lr", type=float, default=1.5e-3)
     ap.add_argument("--muon-lr", type=float, default=0.015)
     ap.add_argument("--embed-std", type=float, default=0.05)
+    ap.add_argument("--theta", type=float, default=1e8, help="base of the rotary angles")
     ap.add_argument("--tail", type=float, default=0.35, help="part of the time over which the rate falls to zero")
     ap.add_argument("--layers", type=int, default=6)
     ap.add_argument("--width", type=int, default=256)
@@ -185,14 +200,18 @@ def main():
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.backends.cuda.enable_math_sdp(False)
     rng, g = random.Random(args.seed), torch.Generator(device=device).manual_seed(args.seed + 1)
-    model = Nano(Shape(layers=args.layers, width=args.width, ff=args.ff)).init(args.embed_std).to(device)
+    model = Nano(Shape(layers=args.layers, width=args.width, ff=args.ff, rope_theta=args.theta))
+    model.init(args.embed_std)
+    if args.weights:
+        model = load_model(args.weights)
+    model.to(device)
     opts = optim.build(model, args.optimizer, args.lr, args.muon_lr)
     step, before, cur = 0, 0.0, Curriculum(args.longest)
     if args.resume and (args.resume / "meta.json").exists():
         meta = checkpoint.load(args.resume, model, opts)
         step, before = meta["step"], meta["clock"]
         cur = Curriculum(args.longest, meta["frontier"])
-        cur.err, cur.stage = meta["err"], meta.get("stage", 0)
+        cur.err, cur.few_prefixes = meta["err"], meta.get("few_prefixes", False)
         rng.seed(step)
         g.manual_seed(step)
     if args.only:
@@ -209,7 +228,7 @@ def main():
         log.flush()
 
     def save():
-        meta = {"step": step, "clock": clock, "frontier": cur.frontier, "err": cur.err, "stage": cur.stage,
+        meta = {"step": step, "clock": clock, "frontier": cur.frontier, "err": cur.err, "few_prefixes": cur.few_prefixes,
                 "shape": shape_dict(model.s)}
         checkpoint.save(args.work / "ckpt", model, opts, meta)
 
@@ -218,7 +237,7 @@ def main():
     start = time.time() - before
     clock = said = saved = before
     pending, tokens, loss_sum, recent = [], 0, 0.0, {}
-    while clock < seconds:
+    while clock < min(seconds, args.pause or seconds):
         share = cur.shares(fixed)
         rate = schedule(clock, seconds, step, args.tail) * scale
         for opt in opts:
@@ -229,11 +248,11 @@ def main():
             top = cur.frontier[task]
             index = top if rng.random() < 0.65 else rng.randint(cur.first[task] if cur.err[task] > .2 else 0, top)
             few, crowd = (0.15, 0.75) if cur.err[task] > .2 else (0.4, 0.2)
-            batch = make_unit(rng, g, task, index, args.unit, few, crowd, places=PLACES[cur.stage])
+            batch, counts = make_unit(rng, g, task, index, args.unit, few, crowd, shared=cur.shared())
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 loss, em = unit_loss(model, batch, LENGTHS[index], device)
             (loss / len(chosen)).backward()
-            pending.append((task, index, em, loss.detach()))
+            pending.append((task, index if counts else -1, em, loss.detach()))
             tokens += LENGTHS[index] * max(1, args.unit // LENGTHS[index])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         for opt in opts:
@@ -253,7 +272,7 @@ def main():
                     r = recent.get(t) or [(float("nan"),) * 2]
                     mean = [sum(c) / len(r) for c in zip(*r)]
                     cells.append(f"{t[:6]} {LENGTHS[cur.frontier[t]]}:{mean[0]:.3f}/{1 - cur.err[t]:.3f} l{mean[1]:.2f}")
-                say(f"{clock:6.1f}s stage {cur.stage} step {step} {tokens / (clock - said) / 1e6:.2f}Mt/s lr {rate:.2f} | "
+                say(f"{clock:6.1f}s step {step} {tokens / (clock - said) / 1e6:.2f}Mt/s lr {rate:.2f} | "
                     + " | ".join(cells))
                 said, tokens, recent = clock, 0, {}
                 control = args.work / "control.json"

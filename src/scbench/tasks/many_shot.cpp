@@ -13,7 +13,8 @@ namespace {
 
 constexpr int64_t kLabels = 8;
 constexpr int64_t kWordCues = 64;
-constexpr int64_t kWordsPerLine = 4;
+constexpr int64_t kFirstFiller = kWordCues + kLabels;
+constexpr int64_t kFillersPerLine = 3;
 
 // No label is part of another.
 constexpr std::array<std::string_view, kLabels> kShelves = {"amber", "cobalt", "ivory",  "scarlet",
@@ -72,13 +73,10 @@ class ManyShot final : public Task {
     const std::vector<int64_t> order = draw_distinct(kWords, kWords, items);
     const auto line = [&](int64_t cue, Random& from) {
       std::string text;
-      const int64_t place = from.below(kWordsPerLine);
-      for (int64_t i = 0; i < kWordsPerLine; ++i) {
-        const int64_t first_filler = kWordCues + kLabels;
-        const int64_t index = i == place ? cue : first_filler + from.below(kWords - first_filler);
-        text += spaced_word(order[static_cast<size_t>(index)]);
+      for (int64_t i = 0; i < kFillersPerLine; ++i) {
+        text += spaced_word(order[static_cast<size_t>(kFirstFiller + from.below(kWords - kFirstFiller))]);
       }
-      return text + " =";
+      return text + spaced_word(order[static_cast<size_t>(cue)]) + " =";
     };
     const auto label = [&](int64_t cue) { return spaced_word(order[static_cast<size_t>(kWordCues + cue % kLabels)]); };
     Example example{name(), "", " shots", {}};
