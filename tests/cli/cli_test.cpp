@@ -218,6 +218,10 @@ TEST_F(CliTest, UnwritableOutputIsRefusedBeforeAnyWork) {
   EXPECT_EQ(read_file(folder_ / "file"), "mine");
 }
 
+TEST_F(CliTest, TheLastOfARepeatedBenchOptionCounts) {
+  expect_refusal("bench " + model_ + " --tasks kv --length 1000 --length 5000 --examples 1", "5000");
+}
+
 TEST_F(CliTest, TooLongABenchIsRefused) {
   expect_refusal("bench " + model_ + " --tasks kv --length 5000 --examples 1 --out " + (folder_ / "out").string(),
                  "4096");
