@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "tessera/base/error.h"
+#include "tessera/base/file.h"
 #include "tessera/explain/table.h"
 
 namespace tessera::explain {
@@ -74,9 +75,43 @@ TEST(Npy, ReadsFloatsAndRefusesWhatDoesNotFit) {
   EXPECT_EQ(table.columns[1].name, "x1");
   EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 2), }", data)), Error);
   EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 0), }", data)), Error);
-  EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }", data)), Error);
   EXPECT_THROW((void)parse(npy("{'descr': '|O', 'fortran_order': False, 'shape': (3, 2), }", data)), Error);
   EXPECT_THROW((void)parse("not an array"), Error);
+}
+
+TEST(Npy, ReadsFortranOrderAndNames) {
+  const double values[] = {1, 2, 3, 4, 5, 6};
+  std::string data(sizeof(values), '\0');
+  std::memcpy(data.data(), values, sizeof(values));
+  const std::string text = npy("{'descr': '<f8', 'fortran_order': True, 'shape': (3, 2), }", data);
+  const auto bytes = std::as_bytes(std::span(text.data(), text.size()));
+  const Table table = parse_npy(bytes, "t", {.categorical = {"k"}, .names = {"age", "k"}});
+  EXPECT_EQ(table.at(0, 0), 1);
+  EXPECT_EQ(table.at(2, 0), 3);
+  EXPECT_EQ(table.columns[0].name, "age");
+  EXPECT_EQ(table.columns[1].levels, (std::vector<std::string>{"4", "5", "6"}));
+  EXPECT_EQ(table.at(1, 1), 1);
+  EXPECT_THROW((void)parse_npy(bytes, "t", {.names = {"age"}}), Error);
+}
+
+TEST(Npy, AMappedFileShowsTheSameNumbers) {
+  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "mapped.npy";
+  const float values[] = {1, 2, 3, 4, 5, 6};
+  std::string data(sizeof(values), '\0');
+  std::memcpy(data.data(), values, sizeof(values));
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }";
+  header.resize(117, ' ');
+  write_file_atomically(path, npy(header + "\n", data));
+  ASSERT_TRUE(MappedTable::suits(path));
+  const MappedTable table(path);
+  const std::vector<int64_t> picked = {1};
+  EXPECT_EQ(table.view(picked).at(2, 0), 6);
+  EXPECT_EQ(table.column(0)[1], 3);
+  EXPECT_EQ(table.names()[1], "x1");
+  write_file_atomically(path, npy("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }", data));
+  EXPECT_FALSE(MappedTable::suits(path));
+  EXPECT_THROW((void)MappedTable(path), Error);
+  std::filesystem::remove(path);
 }
 
 }  // namespace

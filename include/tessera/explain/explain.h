@@ -37,6 +37,7 @@
 #include <vector>
 
 #include "tessera/explain/table.h"
+#include "tessera/explain/table_index.h"
 
 namespace tessera::explain {
 
@@ -52,14 +53,6 @@ ImportanceKind parse_importance(std::string_view word);
 IntervalKind parse_interval(std::string_view word);
 const char* to_string(Estimator estimator);
 const char* to_string(IntervalKind kind);
-
-struct Feature {
-  std::string name;
-  ColumnKind kind = ColumnKind::continuous;
-  std::vector<std::string> levels;  // categorical: the name of code i
-  std::optional<int64_t> baseline;  // categorical: code to compare with; default: the most frequent
-  std::optional<double> delta;      // continuous: full step of a difference; default: half the standard deviation
-};
 
 struct Options {
   Estimator estimator = Estimator::automatic;
@@ -149,8 +142,10 @@ struct SlicePoint {
 
 class Explainer {
  public:
-  // inputs: [rows, features.size()], outputs: [rows]. Checks everything; builds the index of rows.
-  Explainer(TableView inputs, std::span<const double> outputs, std::vector<Feature> features, Options options);
+  // inputs: [rows, features.size()], outputs: [rows]. Checks everything. index: of these inputs and features, shared by
+  // several explainers of one table or kept in a file; null: built here, in O(rows log rows).
+  Explainer(TableView inputs, ColumnView outputs, std::vector<Feature> features, Options options,
+            std::shared_ptr<const TableIndex> index = nullptr);
   ~Explainer();
   Explainer(Explainer&&) noexcept;
 
@@ -169,7 +164,7 @@ class Explainer {
   const std::vector<Feature>& features() const;
   const Options& options() const;
   TableView inputs() const;
-  std::span<const double> outputs() const;
+  ColumnView outputs() const;
   // Which estimator `automatic` chose, and why, in one sentence.
   Estimator estimator() const;
   std::string choice() const;
