@@ -1,9 +1,12 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <set>
+#include <span>
 
 #include "tessera/base/error.h"
 #include "tessera/base/mapped_file.h"
@@ -161,10 +164,12 @@ void make_categorical(const ColumnReader& source, Column& column, std::vector<do
     column.levels = by_text;
   }
   if (static_cast<int64_t>(column.levels.size()) > max_levels) {
-    throw Error(ErrorCode::limit_exceeded,
-                "{}: column '{}' has {} different values; more than {} categories are refused; is it an identifier to "
-                "--ignore?",
-                file, source.name, column.levels.size(), max_levels);
+    const auto first = std::find(source.codes.begin(), source.codes.end(), static_cast<int32_t>(max_levels));
+    throw Error(
+        ErrorCode::limit_exceeded,
+        "{}: column '{}' has {} different values, more than {} by row {} (0-based, header not counted); so many "
+        "categories are refused; is it an identifier to ignore?",
+        file, source.name, column.levels.size(), max_levels, first - source.codes.begin());
   }
   std::vector<double> code_to_level(source.dictionary.size());
   for (const auto& [text, code] : source.dictionary) {
@@ -185,7 +190,8 @@ void check_names(const std::vector<std::string>& wanted, const std::vector<std::
                  std::string_view name) {
   for (const std::string& column : wanted) {
     if (!contains(header, column))
-      throw Error(ErrorCode::not_found, "{}: column '{}' is not in the table", name, column);
+      throw Error(ErrorCode::not_found, "{}: column '{}' is not in the table; its columns are {}", name, column,
+                  fmt::join(std::span(header).subspan(0, std::min<size_t>(40, header.size())), ", "));
   }
 }
 
@@ -219,6 +225,7 @@ Table parse_csv(std::string_view text, std::string_view name, const ReadOptions&
   std::vector<ColumnReader> columns = read_columns(text, name, header);
   check_names(options.categorical, header, name);
   check_names(options.continuous, header, name);
+  check_names(options.ignore, header, name);
   Table table;
   table.rows = columns.empty() ? 0 : static_cast<int64_t>(columns[0].numbers.size());
   table.columns.resize(columns.size());
@@ -236,7 +243,10 @@ Table parse_csv(std::string_view text, std::string_view name, const ReadOptions&
                              (!contains(options.continuous, source.name) && options.categorical_up_to > 0 &&
                               few_whole_numbers(source, options.categorical_up_to));
     column.kind = categorical ? ColumnKind::categorical : ColumnKind::continuous;
-    if (categorical) make_categorical(source, column, source.numbers, name, options.max_levels);
+    if (categorical)
+      make_categorical(
+          source, column, source.numbers, name,
+          contains(options.ignore, source.name) ? std::numeric_limits<int32_t>::max() : options.max_levels);
     for (int64_t i = 0; i < table.rows; ++i) {
       table.values[static_cast<size_t>(i) * columns.size() + j] = source.numbers[static_cast<size_t>(i)];
     }
@@ -251,8 +261,10 @@ Table read_table(const std::filesystem::path& path, const ReadOptions& options) 
   return parse_csv({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string(), options);
 }
 
-Table read_queries(const std::filesystem::path& path, const Table& table, std::span<const int64_t> needed) {
+Table read_queries(const std::filesystem::path& path, const Table& table, std::span<const int64_t> needed,
+                   const std::vector<std::string>& names) {
   ReadOptions options;
+  options.names = names;
   options.max_levels = std::numeric_limits<int64_t>::max();
   for (const int64_t j : needed) {
     const Column& column = table.columns[static_cast<size_t>(j)];

@@ -29,6 +29,13 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
+std::string shortened(const std::string& text, size_t limit) {
+  if (text.size() <= limit) return text;
+  size_t cut = limit - 1;
+  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // never inside a UTF-8 sequence
+  return text.substr(0, cut) + "…";
+}
+
 std::vector<double> ticks(double low, double high, int wanted) {
   if (!(high > low)) return {low};
   const double raw = (high - low) / wanted;

@@ -10,6 +10,9 @@ namespace tessera::explain {
 // Text safe inside HTML and SVG.
 std::string escaped(std::string_view text);
 
+// At most `limit` bytes, cut between letters and marked.
+std::string shortened(const std::string& text, size_t limit);
+
 // At most about `wanted` round numbers that cover [low, high].
 std::vector<double> ticks(double low, double high, int wanted);
 // A short number for an axis or a table.

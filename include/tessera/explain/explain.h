@@ -87,8 +87,12 @@ enum class Warning {
   poor_fit,            // held-out outputs near the query are not predicted
   ill_conditioned,     // the local design is close to singular
   few_effective_rows,  // the weights leave few rows
+  quantile_crossing,   // several outputs are quantiles and their local fits cross
 };
+constexpr int kWarnings = 9;
 const char* to_string(Warning warning);
+// What a flag means, in a few words; the flag itself when it is unknown.
+std::string meaning_of(std::string_view flag);
 
 struct WarningText {
   Warning flag;
@@ -117,7 +121,7 @@ struct Diagnostics {
   int64_t parameters = 0;         // kernel: effective degrees of freedom, rounded
   double effective_rows = 0;      // (sum w)^2 / sum w^2 (Kish)
   double local_r2 = 0;            // of held-out (leave-one-out) predictions among the rows used; NaN when flat
-  double condition = 0;           // of the local design
+  double condition = 0;           // of the local design (kernel, forest: of the continuous features' correlations)
   double distance = 0;            // to the nearest other row, in units of the typical such distance near it
   double calibration_factor = 0;  // conformal: multiplies the model's own standard errors; 0 when not used
   int64_t calibration_records = 0;
@@ -177,7 +181,7 @@ class Explainer {
 
 // {"row", "prediction", "features": [{"name", "type", "value", "baseline", "importance", "lower", "upper",
 // "contrasts"}],
-//  "diagnostics", "warnings": [{"flag", "text"}]}
+//  "diagnostics", "flags": {flag: whether it is raised, all of them}, "warnings": [{"flag", "text"}]}
 nlohmann::json to_json(const Explanation& explanation, const std::vector<Feature>& features);
 
 }  // namespace tessera::explain

@@ -115,8 +115,9 @@ struct ReadOptions {
   // Columns of text are always categorical. Columns of numbers are continuous, unless named above or unless
   // `categorical_up_to` > 0 and they hold at most that many different whole numbers.
   int64_t categorical_up_to = 0;
-  int64_t max_levels = 10000;           // more levels than this in one categorical column are an error
-  std::vector<std::string> names = {};  // .npy: of the columns; default x0, x1, ...
+  int64_t max_levels = 10000;            // more levels than this in one categorical column are an error
+  std::vector<std::string> ignore = {};  // columns nobody will look at: any number of levels
+  std::vector<std::string> names = {};   // .npy: of the columns; default x0, x1, ...
 };
 
 // Reads comma-separated text (RFC 4180: quotes, doubled quotes, CRLF; first line: names) or, for a path ending in .npy,
@@ -128,8 +129,10 @@ Table parse_csv(std::string_view text, std::string_view name, const ReadOptions&
 Table parse_npy(std::span<const std::byte> bytes, std::string_view name, const ReadOptions& options = {});
 
 // Reads a query file against the columns of an existing table: same names in any order, extra columns are ignored,
-// categories must be known. Throws Error(invalid_argument) for a missing column or an unseen category, naming both.
-Table read_queries(const std::filesystem::path& path, const Table& table, std::span<const int64_t> needed);
+// categories must be known; names: of the columns of an .npy file. Throws Error(invalid_argument) for a missing column
+// or an unseen category, naming both.
+Table read_queries(const std::filesystem::path& path, const Table& table, std::span<const int64_t> needed,
+                   const std::vector<std::string>& names = {});
 
 // A .npy file of float32 or float64 numbers in C order, mapped and not read: for tables larger than memory is happy
 // with.
