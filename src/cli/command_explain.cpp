@@ -131,13 +131,9 @@ nlohmann::json document_of(const ExplainCommand& command, const Prepared& prepar
 }
 
 void explain_points(const ExplainCommand& command, const Prepared& prepared, const Explainers& explainers,
-                    nlohmann::json& document) {
+                    const Table& queries, nlohmann::json& document) {
   std::vector<std::string> sections;
-  const Table queries = command.query.empty()
-                            ? Table()
-                            : read_queries(command.query, prepared.schema, prepared.table_columns, prepared.names);
   const int64_t count = command.query.empty() ? static_cast<int64_t>(command.row.size()) : queries.rows;
-  if (count == 0) throw Error(ErrorCode::bad_file, "{}: no row to explain", command.query);
   for (int64_t i = 0; i < count; ++i) {
     throw_if_interrupted();
     std::vector<Explanation> answers;
@@ -193,6 +189,11 @@ void run_explain(ExplainCommand& command) {
   check_command(command);
   const std::unique_ptr<Prepared> prepared = prepare_table(command);
   for (const int64_t row : command.row) (void)kept_row(*prepared, row);
+  Table queries;
+  if (!command.query.empty()) {
+    queries = read_queries(command.query, prepared->schema, prepared->table_columns, prepared->names);
+    if (queries.rows == 0) throw Error(ErrorCode::bad_file, "{}: no row to explain", command.query);
+  }
   const Explainers explainers = make_explainers(command, *prepared);
   nlohmann::json document = document_of(command, *prepared, explainers);
   if (!command.json) {
@@ -201,7 +202,7 @@ void run_explain(ExplainCommand& command) {
   if (command.all) {
     explain_table(command, *prepared, explainers, document);
   } else {
-    explain_points(command, *prepared, explainers, document);
+    explain_points(command, *prepared, explainers, queries, document);
   }
   if (command.json) fmt::print("{}\n", dumped(document, 2));
 }

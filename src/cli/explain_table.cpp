@@ -17,7 +17,9 @@ namespace {
 
 using namespace tessera::explain;
 
-constexpr double kSumToOne = 1e-3;  // classes: how far probabilities of a row may add up from one
+constexpr int64_t kMostLevels = 500;     // every one of them is a contrast to answer
+constexpr int64_t kLongIndex = 1000000;  // rows from which building an index is announced
+constexpr double kSumToOne = 1e-3;       // classes: how far probabilities of a row may add up from one
 
 bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -245,6 +247,16 @@ void check_quantiles(const ExplainCommand& command, Prepared& prepared) {
   prepared.remarks.push_back("'" + name + "' is the spread of the quantiles, explained as an output of its own.");
 }
 
+std::shared_ptr<const TableIndex> build_index(const ExplainCommand& command, const Prepared& prepared,
+                                              const IndexOptions& options) {
+  try {
+    return TableIndex::build(prepared.view, prepared.features, options);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::invalid_argument) throw;
+    throw Error(error.code(), "{}: {}", command.data, error.what());
+  }
+}
+
 void map_table(const ExplainCommand& command, Prepared& prepared) {
   prepared.mapped = std::make_unique<MappedTable>(command.data, prepared.names);
   prepared.rows = prepared.rows_in_file = prepared.mapped->rows();
@@ -259,8 +271,9 @@ void map_table(const ExplainCommand& command, Prepared& prepared) {
   options.file = command.index;
   for (const std::string& name : command.output) options.outputs.push_back(prepared.schema.column(name));
   if (command.index.empty() || !std::filesystem::exists(command.index)) {
-    if (!command.index.empty()) fmt::print(stderr, "building the index {} of {} rows\n", command.index, prepared.rows);
-    prepared.index = TableIndex::build(prepared.view, prepared.features, options);
+    if (!command.index.empty() && prepared.rows >= kLongIndex)
+      fmt::print(stderr, "building the index {} of {} rows\n", command.index, prepared.rows);
+    prepared.index = build_index(command, prepared, options);
   } else {
     prepared.index = TableIndex::open(command.index, prepared.view, prepared.features);
   }
@@ -273,6 +286,7 @@ void read_whole_table(const ExplainCommand& command, Prepared& prepared) {
   reading.categorical = command.categorical;
   reading.continuous = command.continuous;
   reading.names = prepared.names;
+  reading.max_levels = kMostLevels;
   reading.ignore = command.ignore;
   for (const std::string& name : command.output) reading.continuous.push_back(name);
   reading.categorical_up_to = command.compat ? 0 : command.categorical_up_to;
@@ -351,11 +365,7 @@ std::unique_ptr<Prepared> prepare_table(const ExplainCommand& command) {
   if (command.classification && !ranges_known) check_probabilities(command, *prepared);
   if (!command.quantiles.empty()) check_quantiles(command, *prepared);
   if (!prepared->index) {
-    try {
-      prepared->index = TableIndex::build(prepared->view, prepared->features);
-    } catch (const Error& error) {
-      throw Error(error.code(), "{}: {}", command.data, error.what());
-    }
+    prepared->index = build_index(command, *prepared, {});
   }
   return prepared;
 }
