@@ -1,10 +1,11 @@
 // NumPy's format, version 1.0 to 3.0: "\x93NUMPY", major, minor, header length (2 or 4 bytes, little endian), a Python
 // literal
 // {'descr': '<f8', 'fortran_order': False, 'shape': (rows, columns), }, then the numbers.
+#include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <regex>
 #include <set>
 
 #include "tessera/base/error.h"
@@ -14,6 +15,8 @@
 namespace tessera::explain {
 namespace {
 
+constexpr int64_t kMostRows = int64_t{1} << 40;
+
 struct Header {
   std::string type;
   int64_t rows = 0;
@@ -21,6 +24,15 @@ struct Header {
   size_t offset = 0;
   bool fortran = false;  // column by column
 };
+
+// What follows a key of the header's Python literal, without leading spaces; empty when the key is absent.
+std::string_view value_of(std::string_view literal, std::string_view key) {
+  const size_t at = literal.find(key);
+  if (at == std::string_view::npos) return {};
+  literal.remove_prefix(at + key.size());
+  while (literal.starts_with(' ')) literal.remove_prefix(1);
+  return literal;
+}
 
 Header read_header(std::span<const std::byte> bytes, std::string_view name) {
   const auto* text = reinterpret_cast<const char*>(bytes.data());
@@ -35,16 +47,26 @@ Header read_header(std::span<const std::byte> bytes, std::string_view name) {
   if (length > 65536 || header.offset > bytes.size())
     throw Error(ErrorCode::bad_file, "{}: the NumPy header is cut off", name);
   const std::string literal(text + (wide ? 12 : 10), length);
-  std::smatch match;
-  static const std::regex pattern(
-      R"('descr':\s*'([^']*)'.*'fortran_order':\s*(True|False).*'shape':\s*\((\d{1,15}),\s*(\d{1,9}),?\s*\))");
-  if (!std::regex_search(literal, match, pattern)) {
-    throw Error(ErrorCode::unsupported, "{}: expected a two-dimensional NumPy array of numbers", name);
+  const std::string_view type = value_of(literal, "'descr':"), order = value_of(literal, "'fortran_order':");
+  std::string_view shape = value_of(literal, "'shape':");
+  const auto refuse = [&](bool fault) {
+    if (fault) throw Error(ErrorCode::unsupported, "{}: expected a two-dimensional NumPy array of numbers", name);
+  };
+  refuse(type.size() < 3 || type.front() != '\'' || type.find('\'', 1) == std::string_view::npos);
+  header.type = type.substr(1, type.find('\'', 1) - 1);
+  refuse(!order.starts_with("True") && !order.starts_with("False"));
+  header.fortran = order.starts_with("True");
+  refuse(!shape.starts_with('('));
+  shape.remove_prefix(1);
+  for (int64_t* size : {&header.rows, &header.columns}) {
+    const auto [end, status] = std::from_chars(shape.data(), shape.data() + shape.size(), *size);
+    refuse(status != std::errc() || *size < 0 || *size > kMostRows);
+    shape.remove_prefix(static_cast<size_t>(end - shape.data()));
+    while (!shape.empty() && (shape.front() == ' ' || (shape.front() == ',' && size == &header.rows)))
+      shape.remove_prefix(1);
   }
-  header.fortran = match[2] == "True";
-  header.type = match[1];
-  header.rows = std::stoll(match[3]);
-  header.columns = std::stoll(match[4]);
+  if (shape.starts_with(',')) shape.remove_prefix(1);
+  refuse(!shape.starts_with(')'));
   return header;
 }
 
