@@ -16,6 +16,7 @@ constexpr double kSaturated = 0.5;        // share of outputs at exactly 0 or 1
 constexpr double kIllConditioned = 1e10;  // of the published basis in raw units; 1e8 is usual at degree 4
 constexpr double kDependent = 100;        // of correlations: two features at 0.9998
 constexpr double kFewEffectiveRows = 10;
+constexpr size_t kNamed = 3;  // features named in one sentence
 
 struct Range {
   double low = std::numeric_limits<double>::infinity();
@@ -24,6 +25,40 @@ struct Range {
 
 void warn(Explanation& explanation, Warning flag, std::string text) {
   explanation.warnings.push_back({flag, std::move(text)});
+}
+
+// The first few of many, largest importance first, so that a page of 57 features still reads as one sentence.
+std::string some_of(const std::vector<std::pair<double, std::string>>& found) {
+  std::vector<std::pair<double, std::string>> sorted = found;
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::string text;
+  for (size_t k = 0; k < std::min(kNamed, sorted.size()); ++k) {
+    const bool last = k + 1 == sorted.size();
+    text += (k == 0 ? "" : last ? " and " : ", ") + sorted[k].second;
+  }
+  return sorted.size() > kNamed ? text + fmt::format(" and {} more", sorted.size() - kNamed) : text;
+}
+
+// Features whose slope or step is read beyond the rows used.
+void warn_of_steps(const Problem& problem, std::span<const double> query, Explanation& explanation) {
+  std::vector<std::pair<double, std::string>> beyond;
+  for (size_t j = 0; j < problem.features.size(); ++j) {
+    if (problem.features[j].kind != ColumnKind::continuous) continue;
+    Range range;
+    for (const int64_t i : explanation.neighbours) {
+      range.low = std::min(range.low, problem.inputs.at(i, static_cast<int64_t>(j)));
+      range.high = std::max(range.high, problem.inputs.at(i, static_cast<int64_t>(j)));
+    }
+    const double half = problem.options.importance == ImportanceKind::difference ? problem.delta[j] / 2 : 0;
+    if (query[j] - half >= range.low && query[j] + half <= range.high) continue;
+    beyond.emplace_back(
+        std::abs(explanation.features[j].importance),
+        half > 0 ? fmt::format("{} from {:.4g} to {:.4g} (the rows used have {:.4g} to {:.4g})",
+                               problem.features[j].name, query[j] - half, query[j] + half, range.low, range.high)
+                 : fmt::format("{} at {:.4g} (the rows used have {:.4g} to {:.4g})", problem.features[j].name, query[j],
+                               range.low, range.high));
+  }
+  if (!beyond.empty()) warn(explanation, Warning::extrapolation, "Read beyond the rows used: " + some_of(beyond) + ".");
 }
 
 void warn_of_extrapolation(const Problem& problem, const RowSearch& search, std::span<const double> query, int64_t row,
@@ -44,20 +79,7 @@ void warn_of_extrapolation(const Problem& problem, const RowSearch& search, std:
          fmt::format("The query lies {:.1f} times as far from the data as the records near it lie from each other.",
                      explanation.diagnostics.distance));
   }
-  for (size_t j = 0; j < problem.features.size(); ++j) {
-    if (problem.features[j].kind != ColumnKind::continuous) continue;
-    Range range;
-    for (const int64_t i : explanation.neighbours) {
-      range.low = std::min(range.low, problem.inputs.at(i, static_cast<int64_t>(j)));
-      range.high = std::max(range.high, problem.inputs.at(i, static_cast<int64_t>(j)));
-    }
-    const double half = problem.options.importance == ImportanceKind::difference ? problem.delta[j] / 2 : 0;
-    if (query[j] - half < range.low || query[j] + half > range.high) {
-      warn(explanation, Warning::extrapolation,
-           fmt::format("{} is read from {:.4g} to {:.4g}, beyond the rows used ({:.4g} to {:.4g}).",
-                       problem.features[j].name, query[j] - half, query[j] + half, range.low, range.high));
-    }
-  }
+  warn_of_steps(problem, query, explanation);
 }
 
 // Published: the fit sees both categories or extrapolates. Others compare cells of rows that share all categories.
@@ -124,6 +146,7 @@ void warn_of_dependence(const Problem& problem, const RowSearch& search, Explana
                                        search.continuous()[static_cast<size_t>(c)]);
   }
   std::vector<int64_t> moving;
+  std::vector<std::pair<double, std::string>> still;
   for (int64_t c = 0; c < features; ++c) {
     const int64_t j = search.continuous()[static_cast<size_t>(c)];
     values.col(c).array() -= values.col(c).mean();
@@ -134,9 +157,12 @@ void warn_of_dependence(const Problem& problem, const RowSearch& search, Explana
       continue;
     }
     explanation.diagnostics.condition = std::numeric_limits<double>::infinity();
+    still.emplace_back(std::abs(explanation.features[static_cast<size_t>(j)].importance),
+                       problem.features[static_cast<size_t>(j)].name);
+  }
+  if (!still.empty()) {
     warn(explanation, Warning::ill_conditioned,
-         fmt::format("{} does not vary among the rows used, so they say nothing about it.",
-                     problem.features[static_cast<size_t>(j)].name));
+         "Without any variation among the rows used, which therefore say nothing about it: " + some_of(still) + ".");
   }
   if (moving.size() < 2) return;
   Eigen::MatrixXd chosen(rows, static_cast<int64_t>(moving.size()));

@@ -117,8 +117,8 @@ std::string importance_table(const Explainer& explainer, const Explanation& expl
     const std::string against = feature.kind == ColumnKind::categorical ? shown_value(feature, f.baseline)
                                 : explainer.options().importance == ImportanceKind::gradient ? "slope"
                                                                                              : "step";
-    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{} to {}</td><td>{}</td><td>{}</td></tr>\n",
-                        escaped(feature.name), short_number(f.importance), short_number(f.lower), short_number(f.upper),
+    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", escaped(feature.name),
+                        short_number(f.importance), interval_text(f.lower, f.upper),
                         escaped(shown_value(feature, f.value)), escaped(against));
   }
   return html + "</table></div>\n";

@@ -54,6 +54,17 @@ std::string short_number(double value) {
   return value < 0 ? "−" + text.substr(1) : text;
 }
 
+std::string interval_text(double lower, double upper) {
+  const auto with = [](double value, int digits) {
+    const std::string text = fmt::format("{:.{}g}", value, digits);
+    return value < 0 ? "−" + text.substr(1) : text;
+  };
+  if (!std::isfinite(lower) || !std::isfinite(upper)) return short_number(lower) + " to " + short_number(upper);
+  int digits = 3;
+  while (digits < 8 && lower != upper && with(lower, digits) == with(upper, digits)) ++digits;
+  return with(lower, digits) + " to " + with(upper, digits);
+}
+
 Svg::Svg(int width, int height) : width_(width), height_(height) {}
 
 void Svg::line(double x1, double y1, double x2, double y2, std::string_view style_class) {

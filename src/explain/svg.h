@@ -17,6 +17,8 @@ std::string shortened(const std::string& text, size_t limit);
 std::vector<double> ticks(double low, double high, int wanted);
 // A short number for an axis or a table.
 std::string short_number(double value);
+// Both ends with as many digits as tell them apart.
+std::string interval_text(double lower, double upper);
 
 // Maps data to pixels along one axis.
 struct Axis {
