@@ -156,6 +156,9 @@ std::string html_section(const Explainer& explainer, const Explanation& explanat
   for (const WarningText& warning : explanation.warnings)
     html += fmt::format("<p class=\"warning\">{}</p>\n", escaped(warning.text));
   html += interval_plot(explainer, explanation, false) + interval_plot(explainer, explanation, true);
+  if (explanation.features.size() > kMostBars)
+    html +=
+        fmt::format("<p class=\"note\">The {} largest of {} features.</p>\n", kMostBars, explanation.features.size());
   html += "<p class=\"note\">Dot: importance; bar: its interval; grey: the interval contains zero. ";
   html += explainer.options().importance == ImportanceKind::gradient
               ? "Continuous features: change of the output per unit. "
