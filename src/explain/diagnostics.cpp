@@ -16,7 +16,10 @@ constexpr double kSaturated = 0.5;        // share of outputs at exactly 0 or 1
 constexpr double kIllConditioned = 1e10;  // of the published basis in raw units; 1e8 is usual at degree 4
 constexpr double kDependent = 100;        // of correlations: two features at 0.9998
 constexpr double kFewEffectiveRows = 10;
-constexpr size_t kNamed = 3;  // features named in one sentence
+constexpr size_t kNearby = 4;  // rows whose own distances say what is typical
+constexpr size_t kNamed = 3;   // features named in one sentence
+
+using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 struct Range {
   double low = std::numeric_limits<double>::infinity();
@@ -63,17 +66,39 @@ void warn_of_steps(const Problem& problem, std::span<const double> query, Explan
 
 void warn_of_extrapolation(const Problem& problem, const RowSearch& search, std::span<const double> query, int64_t row,
                            Explanation& explanation) {
-  // The nearest other row, against how far the rows near it are from their own nearest one.
+  // The nearest other row used, against how far the rows near the query are from their own nearest one.
   const Metric metric = search.standard_metric();
-  const auto near = search.nearest(query, metric, 4, row);
-  if (near.empty()) return;
-  double typical = 0;
-  for (const Neighbour& neighbour : near) {
-    const auto beyond = search.nearest(problem.row(neighbour.row), metric, 2, neighbour.row);
-    typical += beyond.empty() ? 0 : std::sqrt(beyond.back().distance2) / static_cast<double>(near.size());
+  const auto& continuous = search.continuous();
+  std::vector<int64_t> rows;
+  for (const int64_t i : explanation.neighbours) {
+    if (i != row) rows.push_back(i);
   }
-  const double distance = std::sqrt(near[0].distance2);
-  explanation.diagnostics.distance = typical > 0 ? distance / typical : (distance > 0 ? kFarRatio * 2 : 0);
+  if (rows.empty()) return;
+  RowMatrix values(static_cast<int64_t>(rows.size()), static_cast<int64_t>(continuous.size()));
+  Eigen::RowVectorXd centre(static_cast<int64_t>(continuous.size()));
+  for (size_t c = 0; c < continuous.size(); ++c) {
+    const auto column = static_cast<int64_t>(c);
+    const double scale = std::sqrt(metric.weight[c]);
+    centre[column] = scale * query[static_cast<size_t>(continuous[c])];
+    for (size_t i = 0; i < rows.size(); ++i)
+      values(static_cast<int64_t>(i), column) = scale * problem.inputs.at(rows[i], continuous[c]);
+  }
+  Eigen::VectorXd distance = (values.rowwise() - centre).rowwise().norm();
+  std::vector<int64_t> order(rows.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
+  const size_t near = std::min(kNearby, order.size());
+  std::partial_sort(order.begin(), order.begin() + static_cast<int64_t>(near), order.end(), [&](int64_t a, int64_t b) {
+    return distance[a] != distance[b] ? distance[a] < distance[b]
+                                      : rows[static_cast<size_t>(a)] < rows[static_cast<size_t>(b)];
+  });
+  const double nearest = distance[order[0]];
+  double typical = 0;
+  for (size_t k = 0; k < near && rows.size() > 1; ++k) {
+    distance = (values.rowwise() - values.row(order[k])).rowwise().norm();
+    distance[order[k]] = std::numeric_limits<double>::infinity();
+    typical += distance.minCoeff() / static_cast<double>(near);
+  }
+  explanation.diagnostics.distance = typical > 0 ? nearest / typical : (nearest > 0 ? kFarRatio * 2 : 0);
   if (explanation.diagnostics.distance > kFarRatio) {
     warn(explanation, Warning::extrapolation,
          fmt::format("The query lies {:.1f} times as far from the data as the records near it lie from each other.",

@@ -122,7 +122,7 @@ struct Diagnostics {
   double effective_rows = 0;      // (sum w)^2 / sum w^2 (Kish)
   double local_r2 = 0;            // of held-out (leave-one-out) predictions among the rows used; NaN when flat
   double condition = 0;           // of the local design (kernel, forest: of the continuous features' correlations)
-  double distance = 0;            // to the nearest other row, in units of the typical such distance near it
+  double distance = 0;            // to the nearest other row used, in units of the typical such distance near it
   double calibration_factor = 0;  // conformal: multiplies the model's own standard errors; 0 when not used
   int64_t calibration_records = 0;
 };
