@@ -249,7 +249,9 @@ void add_explain(CLI::App& app) {
   explain->add_flag("--classification", command->classification, "outputs are probabilities");
   explain->add_flag("--compat", command->compat, "the published algorithm, exactly (log-odds moved by 1e-8 only)");
   explain->add_option("--estimator", command->estimator, "automatic, kernel, forest or published");
-  explain->add_option("--neighbours", command->options.neighbours, "rows near the query that take part");
+  const CLI::Option* neighbours = explain->add_option("--neighbours", command->options.neighbours,
+                                                      "rows near the query that take part; default: 150, or all of a "
+                                                      "smaller table");
   explain->add_option("--degree", command->options.degree, "of the polynomial (published)");
   explain->add_option("--weights", command->weights, "linear or none (published)");
   explain->add_option("--importance", command->importance,
@@ -271,7 +273,11 @@ void add_explain(CLI::App& app) {
   explain->add_option("--report", command->report, "self-contained HTML page to write");
   explain->add_flag("--json", command->json, "print JSON");
   explain->fallthrough();  // --threads
-  explain->callback([command] { run_explain(*command); });
+  explain->footer("--threads T, before or after the command, sets the number of threads; answers do not depend on it.");
+  explain->callback([command, neighbours] {
+    command->neighbours_given = neighbours->count() > 0;
+    run_explain(*command);
+  });
 }
 
 }  // namespace tessera::cli

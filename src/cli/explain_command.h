@@ -20,7 +20,7 @@ struct ExplainCommand {
   std::vector<double> quantiles;
   std::string estimator = "automatic", weights = "linear", importance, interval, missing = "refuse";
   bool all = false, classification = false, compat = false, tune = false, json = false, drop_missing = false,
-       resume = false;
+       resume = false, neighbours_given = false;
   int64_t categorical_up_to = 2;  // whole numbers with at most this many values are read as categories
   explain::Options options;
   double clip = -1;

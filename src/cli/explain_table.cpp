@@ -212,6 +212,26 @@ void check_probabilities(const ExplainCommand& command, Prepared& prepared) {
   }
 }
 
+bool varies(const Output& output) {
+  if (std::isfinite(output.values.low)) return output.values.low < output.values.high;
+  for (size_t i = 1; i < output.values.size(); ++i) {
+    if (output.values[i] != output.values[0]) return true;
+  }
+  return false;
+}
+
+// One of several outputs may be constant (a quantile at zero); it raises flat-output.
+void check_outputs_vary(const ExplainCommand& command, const Prepared& prepared) {
+  if (std::any_of(prepared.outputs.begin(), prepared.outputs.end(), varies)) return;
+  const Output& output = prepared.outputs.front();
+  throw Error(
+      ErrorCode::invalid_argument,
+      "{}: column '{}': the output is {} in every row from {} to {}{}; nothing drives it, so there is nothing to "
+      "explain",
+      command.data, output.name, output.values[0], prepared.original(0), prepared.original(prepared.rows - 1),
+      command.classification ? ", one class only" : "");
+}
+
 // Quantiles must not cross; what drives the spread between the outermost two is explained as one more output.
 void check_quantiles(const ExplainCommand& command, Prepared& prepared) {
   const auto& levels = command.quantiles;
@@ -363,6 +383,14 @@ std::unique_ptr<Prepared> prepare_table(const ExplainCommand& command) {
   apply_values(command.baselines, *prepared, true);
   const bool ranges_known = prepared->mapped != nullptr && prepared->outputs.size() == 1;
   if (command.classification && !ranges_known) check_probabilities(command, *prepared);
+  check_outputs_vary(command, *prepared);
+  if (command.neighbours_given && prepared->rows < command.options.neighbours) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        "{}: the table has {} usable rows (the last is row {}), fewer than the {} of --neighbours; ask for at most {}",
+        command.data, prepared->rows, prepared->original(prepared->rows - 1), command.options.neighbours,
+        prepared->rows);
+  }
   if (!command.quantiles.empty()) check_quantiles(command, *prepared);
   if (!prepared->index) {
     prepared->index = build_index(command, *prepared, {});

@@ -446,19 +446,22 @@ TEST_F(ExplainCli, BadTablesAreRefusedNamingRowAndColumn) {
                  {"10 x 3", "15"});
 }
 
-// What is unusual and yet has an answer: it says so.
-TEST_F(ExplainCli, SparseAndFlatTablesAreAnsweredWithAWarning) {
-  const auto flags = [&](const std::string& arguments) { return json(arguments)["rows"][0]["flags"]; };
-  const std::string small = table(40);
-  EXPECT_TRUE(flags(small + kScore + " --row 3")["few-rows"].get<bool>());
-  EXPECT_TRUE(flags(small + kScore + " --row 3 --compat")["few-rows"].get<bool>());
+TEST_F(ExplainCli, OneClassAndTooFewRowsAreRefused) {
   std::string text = "x,z,y\n";
   for (int i = 0; i < 60; ++i) text += fmt::format("{},{},1\n", i, (i * 7) % 11);
   const std::string one_class = write("one.csv", text);
   for (const char* more : {"", " --compat", " --estimator forest"}) {
-    const nlohmann::json found = flags(one_class + " --output y --classification --row 3" + more);
-    EXPECT_TRUE(found["flat-output"].get<bool>()) << more;
+    expect_refusal(one_class + " --output y --classification --row 3" + more,
+                   {"one.csv", "column 'y'", "every row from 0 to 59", "one class only"});
   }
+  expect_refusal(one_class + " --output y --row 3", {"column 'y'", "every row"});
+  const std::string small = table(40);
+  expect_refusal(small + kScore + " --row 3 --neighbours 41",
+                 {"40 usable rows", "row 39", "--neighbours", "at most 40"});
+  // The default takes what is there, and says so.
+  EXPECT_TRUE(json(small + kScore + " --row 3")["rows"][0]["flags"]["few-rows"].get<bool>());
+  EXPECT_TRUE(json(small + kScore + " --row 3 --compat")["rows"][0]["flags"]["few-rows"].get<bool>());
+  EXPECT_FALSE(json(table(400) + kScore + " --row 3 --neighbours 60")["rows"][0]["flags"]["few-rows"].get<bool>());
 }
 
 // The command of the documentation on the shared table.
