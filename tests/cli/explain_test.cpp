@@ -440,7 +440,7 @@ TEST_F(ExplainCli, BadTablesAreRefusedNamingRowAndColumn) {
   expect_refusal(csv(
                      "id,x,y", [](int i) { return fmt::format("user{},{},{}", i, i, 0.01 * i); }, 1200) +
                      " --output y --row 0",
-                 {"column 'id'", "1200", "row 500", "ignore"});
+                 {"column 'id'", "more than 500 different values", "row 500", "ignore"});
   // An .npy file that is cut off.
   expect_refusal(write("bad.npy", npy("<f4", false, 10, 3, std::string(60, '\0'))) + " --output x2 --row 0",
                  {"10 x 3", "15"});

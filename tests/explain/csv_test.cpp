@@ -33,6 +33,20 @@ TEST(Csv, NumbersAsCategoriesAreOrderedByValue) {
   EXPECT_EQ(table.at(3, 0), 0);
 }
 
+TEST(Csv, ManyDifferentNumbersStayNumbersAndLateTextIsRefused) {
+  std::string numbers = "a,id\n", late;
+  for (int i = 0; i < 100; ++i) numbers += std::to_string(i) + ".5,u" + std::to_string(i) + "\n";
+  const Table table = parse_csv(numbers, "t", {.max_levels = 3, .ignore = {"id"}});
+  EXPECT_EQ(table.columns[0].kind, ColumnKind::continuous);
+  EXPECT_EQ(table.at(99, 0), 99.5);
+  EXPECT_TRUE(table.columns[1].levels.empty());
+  EXPECT_THROW((void)parse_csv(numbers + "red,u1\n", "t", {.max_levels = 3, .ignore = {"id"}}), Error);
+  EXPECT_THROW((void)parse_csv(numbers, "t", {.max_levels = 3}), Error);
+  // Different texts of one number are one level.
+  const Table same = parse_csv("k\n1\n1.0\n1.00\n2\n", "t", {.categorical = {"k"}, .max_levels = 2});
+  EXPECT_EQ(same.columns[0].levels.size(), 2U);
+}
+
 TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
   const auto message = [](std::string_view text, const ReadOptions& options = {}) -> std::string {
     try {
@@ -51,7 +65,8 @@ TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
   EXPECT_NE(message("a\n1\nred\n", {.continuous = {"a"}}).find("row 3, column 'a': expected a number, found 'red'"),
             std::string::npos);
   EXPECT_NE(message("a\n1\n", {.categorical = {"b"}}).find("column 'b' is not in the table"), std::string::npos);
-  EXPECT_NE(message("a\nx\ny\nz\n", {.max_levels = 2}).find("3 different values"), std::string::npos);
+  EXPECT_NE(message("a\nx\ny\nz\n", {.max_levels = 2}).find("more than 2 different values by row 2"),
+            std::string::npos);
 }
 
 std::string npy(const std::string& header, const std::string& data) {

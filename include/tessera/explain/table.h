@@ -116,7 +116,7 @@ struct ReadOptions {
   // `categorical_up_to` > 0 and they hold at most that many different whole numbers.
   int64_t categorical_up_to = 0;
   int64_t max_levels = 10000;            // more levels than this in one categorical column are an error
-  std::vector<std::string> ignore = {};  // columns nobody will look at: any number of levels
+  std::vector<std::string> ignore = {};  // columns nobody will look at: no levels are made
   std::vector<std::string> names = {};   // .npy: of the columns; default x0, x1, ...
 };
 
