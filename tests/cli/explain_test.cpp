@@ -313,6 +313,7 @@ TEST_F(ExplainCli, AKilledRunLosesAndRepeatsNothing) {
       " --output score,p --ignore q --estimator published --replicates 100 --all --threads 1 --out ";
   ASSERT_EQ(run(data + more + whole).status, 0);
   int kills = 0;
+  uintmax_t before = 0;  // bytes written when it was last killed
   for (int attempt = 0; attempt < 6; ++attempt) {
     const pid_t child = fork();
     if (child == 0) {
@@ -323,23 +324,29 @@ TEST_F(ExplainCli, AKilledRunLosesAndRepeatsNothing) {
             out.c_str(), nullptr);
       _exit(127);
     }
-    if (attempt < 4) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(60 + 90 * attempt));
-      kill(child, SIGKILL);
-    }
     int status = 0;
-    waitpid(child, &status, 0);
+    pid_t ended = 0;
+    if (attempt < 3) {  // killed a little after it has written more than before
+      const auto size = [&] { return std::filesystem::exists(out) ? std::filesystem::file_size(out) : 0; };
+      while ((ended = waitpid(child, &status, WNOHANG)) == 0 && size() <= before)
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      std::this_thread::sleep_for(std::chrono::milliseconds(13 * attempt));
+      if (ended == 0) kill(child, SIGKILL);
+    }
+    if (ended == 0) waitpid(child, &status, 0);
     if (WIFSIGNALED(status)) {
       ++kills;
       // Also as if the machine had stopped in the middle of a line, or between the two lines of a row.
       if (kills == 2 && std::filesystem::exists(out) && std::filesystem::file_size(out) > 100)
         std::filesystem::resize_file(out, std::filesystem::file_size(out) - 37);
+      before = std::filesystem::file_size(out);
+      EXPECT_GT(before, 0U);
     } else {
       EXPECT_EQ(WEXITSTATUS(status), 0);
       break;
     }
   }
-  EXPECT_GE(kills, 1);
+  EXPECT_GE(kills, 2);
   EXPECT_EQ(read_file(out), read_file(whole));
 }
 
