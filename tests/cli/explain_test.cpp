@@ -218,6 +218,14 @@ TEST_F(ExplainCli, QuantilesStayInOrderAndTheirSpreadIsExplained) {
   EXPECT_LE(answer["rows"][0]["prediction"], answer["rows"][1]["prediction"]);
   EXPECT_EQ(answer["rows"][2]["output_column"], "q90 minus q10");
   EXPECT_NEAR(answer["rows"][2]["features"][0]["importance"].get<double>(), 3, 1e-3);
+  EXPECT_FALSE(answer["rows"][0]["flags"]["quantile-crossing"].get<bool>());
+  // Rows in which q10 stays below q90, and a query beyond them where their fits cross.
+  std::string towards = "x,q10,q90\n";
+  for (int i = 0; i < 80; ++i) towards += fmt::format("{:.4f},{:.4f},{:.4f}\n", i / 80.0, i / 80.0, 1 + 0.01 * (i % 2));
+  const nlohmann::json crossed = json(write("towards.csv", towards) + " --output q10,q90 --quantiles 0.1,0.9 --query " +
+                                      write("far.csv", "x\n1.6\n"));
+  EXPECT_TRUE(crossed["rows"][0]["flags"]["quantile-crossing"].get<bool>());
+  EXPECT_LE(crossed["rows"][0]["prediction"], crossed["rows"][1]["prediction"]);
   expect_refusal(data + " --output q90,q10 --quantiles 0.1,0.9 --row 2", {"row 0", "'q90'", "'q10'", "never smaller"});
   expect_refusal(data + " --output q10,q90 --quantiles 0.9,0.1 --row 2", {"--quantiles", "ascending"});
   expect_refusal(data + " --output q10,q90 --quantiles 0.1 --row 2", {"--quantiles", "1 levels for 2 outputs"});
