@@ -17,14 +17,14 @@ uint32_t big_endian(std::string_view bytes, size_t at) {
 // The sizes; checks magic number, element type, dimensions and length.
 std::vector<uint32_t> idx_sizes(std::string_view bytes, size_t dimensions, std::string_view name) {
   const size_t header = 4 + 4 * dimensions;
+  const uint32_t wanted = 0x0800U + static_cast<uint32_t>(dimensions);
+  if (bytes.size() >= 4 && big_endian(bytes, 0) != wanted) {
+    throw Error(ErrorCode::bad_file, "{}: expected the IDX magic number {} ({} dimensions of bytes), found {}", name,
+                wanted, dimensions, big_endian(bytes, 0));
+  }
   if (bytes.size() < header) {
     throw Error(ErrorCode::bad_file, "{}: expected an IDX header of {} bytes, found {} bytes", name, header,
                 bytes.size());
-  }
-  const uint32_t wanted = 0x0800U + static_cast<uint32_t>(dimensions);
-  if (big_endian(bytes, 0) != wanted) {
-    throw Error(ErrorCode::bad_file, "{}: expected the IDX magic number {} ({} dimensions of bytes), found {}", name,
-                wanted, dimensions, big_endian(bytes, 0));
   }
   std::vector<uint32_t> sizes;
   size_t count = 1;
