@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
     if (threads > 0) ThreadPool::set_default_threads(threads);
   });
   add_bench(app);
+  add_experts(app);
   add_explain(app);
   add_generate(app);
   add_perplexity(app);
