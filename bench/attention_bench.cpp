@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fma_peak.h"
+#include "measure.h"
 #include "tessera/attention/selectors.h"
 #include "tessera/base/build_info.h"
 #include "tessera/base/file.h"
@@ -109,20 +110,6 @@ Case make_case(const CaseShape& shape, bool planted) {
   return made;
 }
 
-template <typename Work>
-double cpu_seconds(const Work& work) {
-  const double start = bench::thread_cpu_seconds();
-  work();
-  return bench::thread_cpu_seconds() - start;
-}
-
-nlohmann::json summary(const std::vector<double>& values) {
-  return {{"median", median(values)},
-          {"low", quantile(values, 0.1)},
-          {"high", quantile(values, 0.9)},
-          {"repeats", values.size()}};
-}
-
 struct Settings {
   int repeats = 5;
   int64_t largest = 16384;
@@ -138,7 +125,7 @@ nlohmann::json bench_dense(const Settings& settings, ThreadPool& one) {
     std::vector<double> shares;  // of the peak measured right before
     for (int repeat = 0; repeat < settings.repeats; ++repeat) {
       const double peak = bench::measure_fma_peak(one, 1).one_thread;
-      rates.push_back(made.flops() / cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); }) * 1e-9);
+      rates.push_back(made.flops() / bench::cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); }) * 1e-9);
       shares.push_back(rates.back() / peak);
     }
     fmt::print("{:>8} {:>9} {:>8} {:>10.1f} {:>7.1f}%\n", shape.key_rows, shape.head_dim, to_string(shape.format),
@@ -146,8 +133,8 @@ nlohmann::json bench_dense(const Settings& settings, ThreadPool& one) {
     rows.push_back({{"rows", shape.key_rows},
                     {"head_dim", shape.head_dim},
                     {"format", to_string(shape.format)},
-                    {"gflops", summary(rates)},
-                    {"share_of_peak", summary(shares)}});
+                    {"gflops", bench::spread(rates)},
+                    {"share_of_peak", bench::spread(shares)}});
   };
   for (const int64_t head_dim : {64, 128}) {
     for (int64_t n = 1024; n <= settings.largest; n *= 2) run({n, n, 4, 2, head_dim});
@@ -169,7 +156,7 @@ nlohmann::json bench_decode(const Settings& settings, ThreadPool& one) {
       const double bytes = 4.0 * 32768 / kTileRows * static_cast<double>(tile_bytes(format, 64));
       std::vector<double> rates;
       for (int repeat = 0; repeat < 4 * settings.repeats; ++repeat) {
-        rates.push_back(1 / cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); }) * 1e-9);
+        rates.push_back(1 / bench::cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); }) * 1e-9);
       }
       fmt::print("{:>6} {:>8} {:>10.1f} {:>8.1f}\n", group, to_string(format), made.flops() * median(rates),
                  bytes * median(rates));
@@ -202,9 +189,10 @@ nlohmann::json bench_selectors(const Settings& settings, ThreadPool& one) {
       std::vector<double> select_ratios;
       AttentionPartial sparse;
       for (int repeat = 0; repeat < settings.repeats; ++repeat) {
-        const double dense = cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); });
-        attend_ratios.push_back(cpu_seconds([&] { sparse = attend(made.input(), work, {.pool = &one}); }) / dense);
-        select_ratios.push_back(cpu_seconds([&] { selector->select(made.input(), {.pool = &one}); }) / dense);
+        const double dense = bench::cpu_seconds([&] { attend_dense(made.input(), {.pool = &one}); });
+        attend_ratios.push_back(bench::cpu_seconds([&] { sparse = attend(made.input(), work, {.pool = &one}); }) /
+                                dense);
+        select_ratios.push_back(bench::cpu_seconds([&] { selector->select(made.input(), {.pool = &one}); }) / dense);
       }
       const double density = executed_density(work);
       const double skipped = skipped_mass(made.input(), sparse, 32, {.pool = &one});
@@ -213,8 +201,8 @@ nlohmann::json bench_selectors(const Settings& settings, ThreadPool& one) {
       rows.push_back({{"rows", n},
                       {"selector", selector->describe()},
                       {"density", density},
-                      {"attend_over_dense", summary(attend_ratios)},
-                      {"select_over_dense", summary(select_ratios)},
+                      {"attend_over_dense", bench::spread(attend_ratios)},
+                      {"select_over_dense", bench::spread(select_ratios)},
                       {"skipped_mass", skipped}});
     }
   }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fma_peak.h"
+#include "measure.h"
 #include "tessera/base/build_info.h"
 #include "tessera/base/file.h"
 #include "tessera/base/random.h"
@@ -34,20 +35,6 @@ Tensor normal(Random& random, int64_t rows, int64_t heads, double scale = 1) {
   Tensor tensor = Tensor::empty(DType::f32, {rows, heads, kHeadDim});
   for (int64_t i = 0; i < tensor.elements(); ++i) tensor.data<float>()[i] = static_cast<float>(scale * random.normal());
   return tensor;
-}
-
-template <typename Work>
-double cpu_seconds(const Work& work) {
-  const double start = bench::thread_cpu_seconds();
-  work();
-  return bench::thread_cpu_seconds() - start;
-}
-
-nlohmann::json summary(const std::vector<double>& values) {
-  return {{"median", median(values)},
-          {"low", quantile(values, 0.1)},
-          {"high", quantile(values, 0.9)},
-          {"repeats", values.size()}};
 }
 
 KeyValueCache cache_with(const Tensor& keys, const Tensor& values) {
@@ -76,7 +63,8 @@ struct Measure {
       ratios.push_back(times.back() / against());
     }
     fmt::print("{:>8}  {:<58} {:>11.2f} us {:>9.4f}\n", rows, name, median(times) * 1e6, median(ratios));
-    results.push_back({{"case", name}, {"rows", rows}, {"seconds", summary(times)}, {"over_dense", summary(ratios)}});
+    results.push_back(
+        {{"case", name}, {"rows", rows}, {"seconds", bench::spread(times)}, {"over_dense", bench::spread(ratios)}});
   }
 };
 
@@ -87,8 +75,8 @@ void bench_speed(Measure& measure, int64_t rows, ThreadPool& one) {
   const Tensor queries = normal(random, kWindow, kQueryHeads);
   const Tensor query = queries.slice(kWindow - 1, 1);
   KeyValueCache cache = cache_with(keys, values);
-  const auto dense_step = [&] { return cpu_seconds([&] { dense(cache, query, one); }); };
-  const auto dense_window = [&] { return cpu_seconds([&] { dense(cache, queries, one); }); };
+  const auto dense_step = [&] { return bench::cpu_seconds([&] { dense(cache, query, one); }); };
+  const auto dense_window = [&] { return bench::cpu_seconds([&] { dense(cache, queries, one); }); };
   const auto step = [&](KeyValueCache& to) {
     to.append(0, keys.slice(0, 1), values.slice(0, 1), to.next_position());
     (void)to.view(0);
@@ -97,7 +85,7 @@ void bench_speed(Measure& measure, int64_t rows, ThreadPool& one) {
   measure(
       "decode step: append 1 row, view", rows,
       [&] {
-        return cpu_seconds([&] {
+        return bench::cpu_seconds([&] {
                  for (int i = 0; i < 64; ++i) step(cache);
                }) /
                64;
@@ -106,7 +94,7 @@ void bench_speed(Measure& measure, int64_t rows, ThreadPool& one) {
   measure(
       "turn: fork, append 1 row, destroy", rows,
       [&] {
-        return cpu_seconds([&] {
+        return bench::cpu_seconds([&] {
           KeyValueCache turn = cache.fork();
           step(turn);
         });
@@ -115,7 +103,7 @@ void bench_speed(Measure& measure, int64_t rows, ThreadPool& one) {
   cache = cache_with(keys, values);
   measure(
       "prefill: append all rows (over dense of 32 queries)", rows,
-      [&] { return cpu_seconds([&] { (void)cache_with(keys, values); }); }, dense_window);
+      [&] { return bench::cpu_seconds([&] { (void)cache_with(keys, values); }); }, dense_window);
 
   std::vector<std::unique_ptr<CachePolicy>> policies;
   policies.push_back(make_streaming_llm({.sinks = 128, .window = rows / 32 - 128}));
@@ -128,14 +116,14 @@ void bench_speed(Measure& measure, int64_t rows, ThreadPool& one) {
         [&] {
           KeyValueCache turn = cache.fork();
           const PrefillEnd end{.last_queries = queries, .first_position = rows - kWindow, .pool = &one};
-          return cpu_seconds([&] { policy->after_prefill(turn, end); });
+          return bench::cpu_seconds([&] { policy->after_prefill(turn, end); });
         },
         dense_window);
   }
 
   const auto quest = make_quest({.budget = 1024, .page = 16, .dense_layers = 0});
   const auto quest_step = [&] {
-    return cpu_seconds([&] {
+    return bench::cpu_seconds([&] {
       const LayerView view = cache.view(0);
       (void)quest->attend(0, {.queries = query, .heads = view.heads, .first_position = rows - 1}, view, {.pool = &one});
     });
@@ -146,7 +134,7 @@ void bench_speed(Measure& measure, int64_t rows, ThreadPool& one) {
         const LayerView view = cache.view(0);
         const attention::AttentionInput input{.queries = query, .heads = view.heads, .first_position = rows - 1};
         const auto fresh = make_quest({.budget = 1024, .page = 16, .dense_layers = 0});
-        return cpu_seconds([&] { (void)fresh->select(0, input, view, {.pool = &one}); });
+        return bench::cpu_seconds([&] { (void)fresh->select(0, input, view, {.pool = &one}); });
       },
       dense_step);
   (void)quest_step();
@@ -260,10 +248,10 @@ nlohmann::json bench_loss(int64_t rows, int repeats, ThreadPool& one) {
                median(errors[0]), median(errors[1]));
     nlohmann::json row = {{"method", name},
                           {"bytes_share", share},
-                          {"seen_error", summary(errors[0])},
-                          {"unseen_error", summary(errors[1])}};
-    if (has_mass) row["seen_mass"] = summary(masses[0]);
-    if (has_mass) row["unseen_mass"] = summary(masses[1]);
+                          {"seen_error", bench::spread(errors[0])},
+                          {"unseen_error", bench::spread(errors[1])}};
+    if (has_mass) row["seen_mass"] = bench::spread(masses[0]);
+    if (has_mass) row["unseen_mass"] = bench::spread(masses[1]);
     results.push_back(row);
   }
   return results;
