@@ -49,7 +49,7 @@ constexpr int64_t line_list_bytes(const LineListArguments& arguments, int64_t co
   return 4 * (arguments.heads * per_head + 2 + tile_capacity + 1);
 }
 
-// Returns a cudaError_t as int; 0 is success. Seven launches whatever the sizes.
+// Returns a cudaError_t as int; 0 is success. The number of launches does not depend on the sizes.
 int build_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream);
 
 }  // namespace tessera::attention::cuda
