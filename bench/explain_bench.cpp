@@ -1,6 +1,6 @@
 // Every table of docs/explain.md: coverage, width and error with standard errors, and times, on one thread.
 //
-//   explain_bench parity|quality|speed|compas|scale [--trials N] [--first-seed S] [--json FILE] [--data FOLDER]
+//   explain_bench parity|quality|speed|compas [--trials N] [--first-seed S] [--json FILE] [--data FOLDER]
 //
 // Coverage counts targets inside their 95 % interval over simulated trials (seeds 1000.. report, seeds 500000..
 // develop); standard errors treat trials as independent. Times are CPU milliseconds, medians.
@@ -404,57 +404,18 @@ nlohmann::json compas(const std::filesystem::path& folder) {
   return rows;
 }
 
-nlohmann::json scale(int64_t rows) {
-  std::vector<float> inputs(static_cast<size_t>(rows) * 8);
-  std::vector<double> outputs(static_cast<size_t>(rows));
-  Random random(1);
-  for (int64_t i = 0; i < rows; ++i) {
-    float* x = inputs.data() + i * 8;
-    for (int j = 0; j < 8; ++j) x[j] = static_cast<float>(random.uniform());
-    outputs[static_cast<size_t>(i)] = std::sin(3 * x[0]) * x[1] + x[2] * x[2] + 0.3 * x[3];
-  }
-  std::vector<Feature> features;
-  for (int j = 0; j < 8; ++j) features.push_back({"x" + std::to_string(j), ColumnKind::continuous, {}, {}, {}});
-  const TableView view{nullptr, inputs.data(), rows, 8};
-  nlohmann::json result;
-  for (const bool published_kind : {true, false}) {
-    Options options = published_kind ? published(150, 2, 0.667, Weights::linear) : Options{};
-    options.estimator = published_kind ? Estimator::published : Estimator::kernel;
-    const Stopwatch opening;
-    const Explainer explainer(view, outputs, features, options);
-    const double open_ms = opening.elapsed().cpu_ms;
-    (void)explainer.explain_row(0);
-    const double first_ms = opening.elapsed().cpu_ms - open_ms;
-    std::vector<double> cpu;
-    for (int i = 0; i < 101; ++i) {
-      const Stopwatch watch;
-      (void)explainer.explain_row(i * 9973 % rows);
-      cpu.push_back(watch.elapsed().cpu_ms);
-    }
-    const std::string name = published_kind ? "published D, 1000 replicates" : "default (kernel)";
-    fmt::print(
-        "{} rows x 8, {}: open and index {:.1f} s, first answer {:.0f} ms, then {:.2f} ms each; whole table {:.1f} "
-        "core-minutes\n",
-        rows, name, open_ms / 1000, first_ms, median(cpu), median(cpu) * static_cast<double>(rows) / 60000);
-    result.push_back(
-        {{"rows", rows}, {"name", name}, {"open_s", open_ms / 1000}, {"first_ms", first_ms}, {"cpu_ms", median(cpu)}});
-  }
-  return result;
-}
-
 }  // namespace
 }  // namespace tessera::explain
 
 int main(int argc, char** argv) {
   CLI::App app{"tables of docs/explain.md"};
   std::string what, json, data = "../shared/data";
-  int64_t trials = 1000, rows = 1000000;
+  int64_t trials = 1000;
   uint64_t first_seed = 1000;
   int threads = 1;
-  app.add_option("table", what, "parity, quality, speed, compas or scale")->required();
+  app.add_option("table", what, "parity, quality, speed or compas")->required();
   app.add_option("--trials", trials, "simulated data sets")->check(CLI::PositiveNumber);
   app.add_option("--first-seed", first_seed, "of the first trial");
-  app.add_option("--rows", rows, "of the scale table");
   app.add_option("--threads", threads, "");
   app.add_option("--json", json, "file to write");
   app.add_option("--data", data, "folder that holds explain/compas.csv");
@@ -467,6 +428,5 @@ int main(int argc, char** argv) {
   if (what == "quality") result["rows"] = ex::quality(trials, first_seed);
   if (what == "speed") result["rows"] = ex::speed();
   if (what == "compas") result["rows"] = ex::compas(data);
-  if (what == "scale") result["rows"] = ex::scale(rows);
   if (!json.empty()) tessera::write_file_atomically(json, result.dump(1) + "\n");
 }

@@ -18,9 +18,23 @@ struct DesignCommand {
   bool json = false;
 };
 
+nlohmann::json certificate(const DesignCommand& command, const Covering& covering) {
+  const PairCoverage pairs = count_pairs(covering.design);
+  const auto sets = static_cast<int64_t>(covering.design.sets.size());
+  return {{"method", covering.method},
+          {"sets", sets},
+          {"lower_bound", covering.bound.sets},
+          {"lower_bound_source", covering.bound.source},
+          {"ratio", static_cast<double>(sets) / static_cast<double>(covering.bound.sets)},
+          {"lambda_min", pairs.lambda_min},
+          {"errors_survived", pairs.errors_survived()},
+          {"degrees", {pairs.degree_min, pairs.degree_max}},
+          {"seed", command.options.seed}};
+}
+
 void run_design(const DesignCommand& command) {
   const Covering covering = find_covering(command.problem, command.options);
-  const DesignFile file{.design = covering.design, .class_names = {}, .certificate = {{"method", covering.method}}};
+  const DesignFile file{.design = covering.design, .class_names = {}, .certificate = certificate(command, covering)};
   if (!command.out.empty()) write_design(command.out, file);
   fmt::print("{}", format_design(file));
 }

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "experts/greedy_covering.h"
 #include "tessera/base/clock.h"
 #include "tessera/base/error.h"
+#include "tessera/base/interrupt.h"
 
 namespace tessera::experts {
 namespace {
@@ -38,9 +40,37 @@ Design two_halves(const CoveringProblem& problem) {
   return design;
 }
 
+// Above this many classes the pair counters of the greedy search would take more than 50 MB.
+constexpr int kMostGreedyClasses = 5000;
+
+void search(const CoveringProblem& problem, const CoveringOptions& options, Covering& best) {
+  const Stopwatch watch;
+  const auto sets = [&] { return static_cast<int64_t>(best.design.sets.size()); };
+  const auto seconds = [&] { return watch.elapsed().wall_ms / 1000; };
+  for (uint64_t restart = 0; sets() > std::max(best.bound.sets, options.stop_at); ++restart) {
+    if (interrupted() || (restart > 0 && seconds() >= options.seconds)) break;
+    if (options.progress && !options.progress(sets(), seconds(), best.method)) break;
+    Design design = greedy_covering(problem, options.seed + restart);
+    if (static_cast<int64_t>(design.sets.size()) >= sets()) continue;
+    best.design = std::move(design);
+    best.method = "greedy, restart " + std::to_string(restart);
+    best.seconds = seconds();
+  }
+}
+
+// The last word before a design leaves: an answer that does not cover is our mistake, not the user's.
+void verify(const CoveringProblem& problem, const Covering& covering) {
+  check_design(covering.design);
+  const PairCoverage pairs = count_pairs(covering.design, 1);
+  if (problem.classes > 1 && pairs.lambda_min < problem.lambda) {
+    throw Error(ErrorCode::internal, "the design found by {} covers some pair {} times instead of {}", covering.method,
+                pairs.lambda_min, problem.lambda);
+  }
+}
+
 }  // namespace
 
-Covering find_covering(const CoveringProblem& problem, const CoveringOptions&) {
+Covering find_covering(const CoveringProblem& problem, const CoveringOptions& options) {
   check_problem(problem);
   Covering covering{.bound = lower_bound(problem.classes, problem.size, problem.lambda), .method = "two halves"};
   if (problem.size >= problem.classes) {
@@ -55,6 +85,8 @@ Covering find_covering(const CoveringProblem& problem, const CoveringOptions&) {
   for (int fold = 1; fold < problem.lambda; ++fold) {
     covering.design.sets.insert(covering.design.sets.end(), once.begin(), once.end());
   }
+  if (problem.size < problem.classes && problem.classes <= kMostGreedyClasses) search(problem, options, covering);
+  verify(problem, covering);
   return covering;
 }
 

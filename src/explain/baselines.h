@@ -12,7 +12,7 @@ namespace tessera::explain {
 // The table with everything that all estimators share, checked.
 struct Problem {
   TableView inputs;
-  std::span<const double> outputs;
+  ColumnView outputs;
   std::vector<Feature> features;
   Options options;
   std::vector<int64_t> baseline;     // categorical: the user's, or the most frequent level

@@ -1,10 +1,14 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <set>
+#include <span>
 
+#include "tessera/base/csv.h"
 #include "tessera/base/error.h"
 #include "tessera/base/mapped_file.h"
 #include "tessera/explain/table.h"
@@ -13,81 +17,6 @@ namespace tessera::explain {
 namespace {
 
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
-constexpr size_t kMaxColumns = 100000;
-
-// Reads one record after another; a field is quoted or runs to the next comma or line end.
-class CsvReader {
- public:
-  CsvReader(std::string_view text, std::string_view name) : text_(text), name_(name) {
-    if (text_.starts_with("\xEF\xBB\xBF")) text_.remove_prefix(3);
-  }
-
-  // False at the end. line: one-based number of the record's first line.
-  bool next(std::vector<std::string>& fields, int64_t& line) {
-    fields.clear();
-    while (at_ < text_.size() && (text_[at_] == '\n' || text_[at_] == '\r')) skip_line_end();  // blank lines
-    if (at_ >= text_.size()) return false;
-    line = line_;
-    for (;;) {
-      fields.push_back(field());
-      if (fields.size() > kMaxColumns)
-        throw Error(ErrorCode::limit_exceeded, "{}: row {} has more than {} columns", name_, line, kMaxColumns);
-      if (at_ >= text_.size()) return true;
-      if (text_[at_] == ',') {
-        ++at_;
-        continue;
-      }
-      skip_line_end();
-      return true;
-    }
-  }
-
- private:
-  void skip_line_end() {
-    if (text_[at_] == '\r') ++at_;
-    if (at_ < text_.size() && text_[at_] == '\n') ++at_;
-    ++line_;
-  }
-
-  std::string field() {
-    if (at_ < text_.size() && text_[at_] == '"') return quoted();
-    const size_t end = std::min(text_.find_first_of(",\r\n", at_), text_.size());
-    std::string_view raw = text_.substr(at_, end - at_);
-    at_ = end;
-    while (!raw.empty() && (raw.front() == ' ' || raw.front() == '\t')) raw.remove_prefix(1);
-    while (!raw.empty() && (raw.back() == ' ' || raw.back() == '\t')) raw.remove_suffix(1);
-    return std::string(raw);
-  }
-
-  std::string quoted() {
-    const int64_t start = line_;
-    std::string value;
-    ++at_;
-    for (;;) {
-      if (at_ >= text_.size())
-        throw Error(ErrorCode::bad_file, "{}: row {}: a quoted field is not closed", name_, start);
-      const char c = text_[at_++];
-      if (c == '\n') ++line_;
-      if (c != '"') {
-        value += c;
-      } else if (at_ < text_.size() && text_[at_] == '"') {
-        value += '"';
-        ++at_;
-      } else {
-        break;
-      }
-    }
-    if (at_ < text_.size() && text_[at_] != ',' && text_[at_] != '\r' && text_[at_] != '\n') {
-      throw Error(ErrorCode::bad_file, "{}: row {}: text follows a closing quote; expected a comma", name_, start);
-    }
-    return value;
-  }
-
-  std::string_view text_;
-  std::string_view name_;
-  size_t at_ = 0;
-  int64_t line_ = 1;
-};
 
 bool is_missing(std::string_view text) {
   return text.empty() || text == "NA" || text == "NaN" || text == "nan" || text == "null" || text == "?";
@@ -99,31 +28,44 @@ bool parse_number(std::string_view text, double& value) {
   return status == std::errc() && end == text.data() + text.size() && std::isfinite(value);
 }
 
-// One column while it is read: numbers as long as every cell is one, the texts as codes of a dictionary.
+// One column while it is read: numbers as long as every cell is one, and the texts as codes of a dictionary as long as
+// they can still become categories.
 struct ColumnReader {
   std::string name;
+  int64_t most_levels = 0;
   bool numeric = true;
   std::string first_text;  // the first cell that is no number, and its row
   int64_t first_text_row = 0;
   int64_t missing = 0;
+  int64_t too_many_row = -1;  // 0-based, of the first cell beyond most_levels different texts
+  bool too_many = false;      // far more texts than levels: the dictionary was given up
   std::vector<double> numbers;
   std::vector<int32_t> codes;
   std::map<std::string, int32_t, std::less<>> dictionary;
 
   void add(const std::string& text, int64_t row) {
     double value = kMissing;
-    if (is_missing(text)) {
+    const bool gone = is_missing(text);
+    if (gone) {
       ++missing;
-      codes.push_back(-1);
-    } else {
-      if (!parse_number(text, value) && numeric) {
-        numeric = false;
-        first_text = text;
-        first_text_row = row;
-      }
-      codes.push_back(dictionary.try_emplace(text, static_cast<int32_t>(dictionary.size())).first->second);
+    } else if (!parse_number(text, value) && numeric) {
+      numeric = false;
+      first_text = text;
+      first_text_row = row;
     }
+    if (!too_many) add_text(text, gone);
     numbers.push_back(value);
+  }
+
+ private:
+  void add_text(const std::string& text, bool gone) {
+    codes.push_back(gone ? -1 : dictionary.try_emplace(text, static_cast<int32_t>(dictionary.size())).first->second);
+    const auto texts = static_cast<int64_t>(dictionary.size());
+    if (texts > most_levels && too_many_row < 0) too_many_row = static_cast<int64_t>(numbers.size());
+    if (texts / 4 <= most_levels) return;  // 1, 1.0 and 1.00 are three texts of one level
+    too_many = true;
+    codes = {};
+    dictionary.clear();
   }
 };
 
@@ -143,8 +85,7 @@ bool few_whole_numbers(const ColumnReader& column, int64_t limit) {
 }
 
 // Levels ascending: by value when all are numbers (1 and 1.0 are one level), by text otherwise.
-void make_categorical(const ColumnReader& source, Column& column, std::vector<double>& out, std::string_view file,
-                      int64_t max_levels) {
+void make_categorical(const ColumnReader& source, Column& column, std::vector<double>& out, std::string_view file) {
   std::map<double, std::string> by_value;
   std::vector<std::string> by_text;
   for (const auto& [text, code] : source.dictionary) {
@@ -160,11 +101,11 @@ void make_categorical(const ColumnReader& source, Column& column, std::vector<do
   } else {
     column.levels = by_text;
   }
-  if (static_cast<int64_t>(column.levels.size()) > max_levels) {
+  if (source.too_many || static_cast<int64_t>(column.levels.size()) > source.most_levels) {
     throw Error(ErrorCode::limit_exceeded,
-                "{}: column '{}' has {} different values; more than {} categories are refused; is it an identifier to "
-                "--ignore?",
-                file, source.name, column.levels.size(), max_levels);
+                "{}: column '{}' has more than {} different values by row {} (0-based, header not counted); so many "
+                "categories are refused; is it an identifier to ignore?",
+                file, source.name, source.most_levels, source.too_many_row);
   }
   std::vector<double> code_to_level(source.dictionary.size());
   for (const auto& [text, code] : source.dictionary) {
@@ -185,12 +126,14 @@ void check_names(const std::vector<std::string>& wanted, const std::vector<std::
                  std::string_view name) {
   for (const std::string& column : wanted) {
     if (!contains(header, column))
-      throw Error(ErrorCode::not_found, "{}: column '{}' is not in the table", name, column);
+      throw Error(ErrorCode::not_found, "{}: column '{}' is not in the table; its columns are {}", name, column,
+                  fmt::join(std::span(header).subspan(0, std::min<size_t>(40, header.size())), ", "));
   }
 }
 
-std::vector<ColumnReader> read_columns(std::string_view text, std::string_view name, std::vector<std::string>& header) {
-  CsvReader reader(text, name);
+std::vector<ColumnReader> read_columns(std::string_view text, std::string_view name, const ReadOptions& options,
+                                       std::vector<std::string>& header) {
+  CsvRecords reader(text, name);
   std::vector<std::string> fields;
   int64_t line = 0;
   if (!reader.next(header, line)) throw Error(ErrorCode::bad_file, "{}: empty; expected a line of column names", name);
@@ -201,7 +144,11 @@ std::vector<ColumnReader> read_columns(std::string_view text, std::string_view n
       throw Error(ErrorCode::bad_file, "{}: row 1: two columns are named '{}'", name, column);
   }
   std::vector<ColumnReader> columns(header.size());
-  for (size_t j = 0; j < header.size(); ++j) columns[j].name = header[j];
+  for (size_t j = 0; j < header.size(); ++j) {
+    columns[j].name = header[j];
+    columns[j].most_levels = options.max_levels;
+    columns[j].too_many = contains(options.ignore, header[j]);
+  }
   while (reader.next(fields, line)) {
     if (fields.size() != header.size()) {
       throw Error(ErrorCode::bad_file, "{}: row {} has {} fields; the first row names {} columns", name, line,
@@ -216,9 +163,10 @@ std::vector<ColumnReader> read_columns(std::string_view text, std::string_view n
 
 Table parse_csv(std::string_view text, std::string_view name, const ReadOptions& options) {
   std::vector<std::string> header;
-  std::vector<ColumnReader> columns = read_columns(text, name, header);
+  std::vector<ColumnReader> columns = read_columns(text, name, options, header);
   check_names(options.categorical, header, name);
   check_names(options.continuous, header, name);
+  check_names(options.ignore, header, name);
   Table table;
   table.rows = columns.empty() ? 0 : static_cast<int64_t>(columns[0].numbers.size());
   table.columns.resize(columns.size());
@@ -236,7 +184,7 @@ Table parse_csv(std::string_view text, std::string_view name, const ReadOptions&
                              (!contains(options.continuous, source.name) && options.categorical_up_to > 0 &&
                               few_whole_numbers(source, options.categorical_up_to));
     column.kind = categorical ? ColumnKind::categorical : ColumnKind::continuous;
-    if (categorical) make_categorical(source, column, source.numbers, name, options.max_levels);
+    if (categorical && !contains(options.ignore, source.name)) make_categorical(source, column, source.numbers, name);
     for (int64_t i = 0; i < table.rows; ++i) {
       table.values[static_cast<size_t>(i) * columns.size() + j] = source.numbers[static_cast<size_t>(i)];
     }
@@ -251,8 +199,10 @@ Table read_table(const std::filesystem::path& path, const ReadOptions& options) 
   return parse_csv({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string(), options);
 }
 
-Table read_queries(const std::filesystem::path& path, const Table& table, std::span<const int64_t> needed) {
+Table read_queries(const std::filesystem::path& path, const Table& table, std::span<const int64_t> needed,
+                   const std::vector<std::string>& names) {
   ReadOptions options;
+  options.names = names;
   options.max_levels = std::numeric_limits<int64_t>::max();
   for (const int64_t j : needed) {
     const Column& column = table.columns[static_cast<size_t>(j)];

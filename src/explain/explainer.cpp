@@ -48,25 +48,18 @@ void check_options(const Options& options) {
   }
 }
 
-void check_cells(const Problem& problem) {
+void check_outputs(const Problem& problem) {
+  const bool classification = problem.options.classification;
+  const ColumnView& outputs = problem.outputs;
+  if (std::isfinite(outputs.low) && std::isfinite(outputs.high) &&
+      (!classification || (outputs.low >= 0 && outputs.high <= 1))) {
+    return;
+  }
   for (int64_t i = 0; i < problem.inputs.rows; ++i) {
-    for (size_t j = 0; j < problem.features.size(); ++j) {
-      const Feature& feature = problem.features[j];
-      const double value = problem.inputs.at(i, static_cast<int64_t>(j));
-      if (!std::isfinite(value)) {
-        throw Error(ErrorCode::invalid_argument, "row {}, column '{}': expected a finite number, found {}", i,
-                    feature.name, value);
-      }
-      if (feature.kind == ColumnKind::categorical &&
-          (value != std::floor(value) || value < 0 || value >= static_cast<double>(feature.levels.size()))) {
-        throw Error(ErrorCode::invalid_argument, "row {}, column '{}': expected a code from 0 to {}, found {}", i,
-                    feature.name, feature.levels.size() - 1, value);
-      }
-    }
-    const double output = problem.outputs[static_cast<size_t>(i)];
+    const double output = outputs[static_cast<size_t>(i)];
     if (!std::isfinite(output))
       throw Error(ErrorCode::invalid_argument, "row {}: the output is {}; expected a finite number", i, output);
-    if (problem.options.classification && (output < 0 || output > 1)) {
+    if (classification && (output < 0 || output > 1)) {
       throw Error(ErrorCode::invalid_argument,
                   "row {}: the output is {}; classification expects probabilities from 0 to 1", i, output);
     }
@@ -75,16 +68,15 @@ void check_cells(const Problem& problem) {
 
 // Most frequent level and the one to use when the query has the baseline (spec of the published code); ties: lower
 // code.
-void choose_baselines(Problem& problem) {
+void choose_baselines(Problem& problem, const RowSearch& search) {
   problem.baseline.assign(problem.features.size(), -1);
   problem.alternative = problem.baseline;
   for (size_t j = 0; j < problem.features.size(); ++j) {
     const Feature& feature = problem.features[j];
     if (feature.kind != ColumnKind::categorical) continue;
     const auto levels = static_cast<int64_t>(feature.levels.size());
-    std::vector<int64_t> count(feature.levels.size(), 0), order(feature.levels.size());
-    for (int64_t i = 0; i < problem.inputs.rows; ++i)
-      ++count[static_cast<size_t>(problem.inputs.at(i, static_cast<int64_t>(j)))];
+    const std::vector<int64_t>& count = search.level_count(static_cast<int64_t>(j));
+    std::vector<int64_t> order(feature.levels.size());
     for (int64_t level = 0; level < levels; ++level) order[static_cast<size_t>(level)] = level;
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
       return count[static_cast<size_t>(a)] > count[static_cast<size_t>(b)];
@@ -108,12 +100,10 @@ void choose_deltas(Problem& problem, const RowSearch& search) {
   problem.delta.assign(problem.features.size(), 0);
   for (const int64_t j : search.continuous()) {
     const Feature& feature = problem.features[static_cast<size_t>(j)];
-    const double first = problem.inputs.at(0, j);
-    bool constant = true;
-    for (int64_t i = 1; i < problem.inputs.rows && constant; ++i) constant = problem.inputs.at(i, j) == first;
-    if (constant) {
+    const auto [low, high] = search.range(j);
+    if (low == high) {
       throw Error(ErrorCode::invalid_argument, "column '{}' is constant ({}) and cannot be explained; leave it out",
-                  feature.name, first);
+                  feature.name, low);
     }
     problem.delta[static_cast<size_t>(j)] = feature.delta.value_or(search.deviation()[static_cast<size_t>(j)] / 2);
     if (!(problem.delta[static_cast<size_t>(j)] > 0) || !std::isfinite(problem.delta[static_cast<size_t>(j)])) {
@@ -205,7 +195,8 @@ struct Explainer::Implementation {
   }
 };
 
-Explainer::Explainer(TableView inputs, std::span<const double> outputs, std::vector<Feature> features, Options options)
+Explainer::Explainer(TableView inputs, ColumnView outputs, std::vector<Feature> features, Options options,
+                     std::shared_ptr<const TableIndex> index)
     : implementation_(std::make_unique<Implementation>()) {
   check_options(options);
   Problem& problem = implementation_->problem;
@@ -218,12 +209,14 @@ Explainer::Explainer(TableView inputs, std::span<const double> outputs, std::vec
   if (problem.features.empty()) throw Error(ErrorCode::invalid_argument, "table: no feature is left to explain");
   if (inputs.rows < 2)
     throw Error(ErrorCode::invalid_argument, "table: expected at least 2 rows, found {}", inputs.rows);
-  if (inputs.rows > std::numeric_limits<uint32_t>::max())
-    throw Error(ErrorCode::limit_exceeded, "table: more than 2^32 rows");
-  check_cells(problem);
-  choose_baselines(problem);
-  implementation_->search = std::make_unique<RowSearch>(inputs, problem.features);
+  check_outputs(problem);
+  if (!index) index = TableIndex::build(inputs, problem.features);
+  const TableIndex::Content& content = index->content();
+  if (content.rows != inputs.rows || content.statistics.size() != problem.features.size())
+    throw Error(ErrorCode::invalid_argument, "index: it was built for another table");
+  implementation_->search = std::make_unique<RowSearch>(inputs, std::move(index));
   const RowSearch& search = *implementation_->search;
+  choose_baselines(problem, search);
   choose_deltas(problem, search);
   if (options.estimator == Estimator::published) {
     double dummies = 0;
@@ -293,7 +286,7 @@ std::vector<Explanation> Explainer::explain_rows(int64_t begin, int64_t end) con
 const std::vector<Feature>& Explainer::features() const { return implementation_->problem.features; }
 const Options& Explainer::options() const { return implementation_->problem.options; }
 TableView Explainer::inputs() const { return implementation_->problem.inputs; }
-std::span<const double> Explainer::outputs() const { return implementation_->problem.outputs; }
+ColumnView Explainer::outputs() const { return implementation_->problem.outputs; }
 Estimator Explainer::estimator() const { return implementation_->chosen; }
 std::string Explainer::choice() const { return implementation_->choice; }
 

@@ -11,7 +11,7 @@ namespace tessera::explain {
 ForestModel::ForestModel(const Problem& problem, const RowSearch& search)
     : problem_(problem),
       search_(search),
-      forest_(problem.inputs, problem.outputs, problem.features,
+      forest_(problem.inputs, problem.outputs.copy(), problem.features,
               {.trees = problem.options.trees, .seed = Random(problem.options.seed).split(7).bits()}) {
   // Pairs of records that differ little, like the two ends of a step or of a swapped category.
   Metric metric = search.standard_metric();

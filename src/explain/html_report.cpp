@@ -10,20 +10,8 @@
 namespace tessera::explain {
 namespace {
 
-constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --ink: #1d2530; --soft: #667085; --line: #d5dae2; --page: #ffffff; --card: #f7f8fa; --up: #b2472f; --down: #2b6cb0; --unsure: #98a2b3; --warn: #9a6700; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa4b2; --line: #3a4352; --page: #14181f; --card: #1c222b; --up: #f0876c; --down: #6cb2f0; --unsure: #6b7686; --warn: #e3b341; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 980px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin-top: 1.6rem; }
-.facts { color: var(--soft); } .note { color: var(--soft); font-size: .9em; }
-.warning { border-left: 3px solid var(--warn); padding: .1rem .8rem; margin: .4rem 0; background: var(--card); }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .8rem 0; } td, th { padding: .2rem .8rem; border-bottom: 1px solid var(--line); text-align: right; } td:first-child, th:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); } svg text.soft { fill: var(--soft); } svg text.end { text-anchor: end; } svg text.mid { text-anchor: middle; fill: var(--soft); }
-line.grid { stroke: var(--line); } line.zero { stroke: var(--soft); } line.up { stroke: var(--up); stroke-width: 4; } line.down { stroke: var(--down); stroke-width: 4; } line.unsure { stroke: var(--unsure); stroke-width: 4; }
-line.query { stroke: var(--soft); stroke-dasharray: 3 3; }
-circle.up { fill: var(--up); } circle.down { fill: var(--down); } circle.unsure { fill: var(--unsure); } circle.row { fill: var(--soft); opacity: .45; } circle.here { fill: var(--up); } path.fit { fill: none; stroke: var(--down); stroke-width: 2; }
-.slices { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: .6rem; }
-)";
+constexpr size_t kMostBars = 40;  // the table below a plot has all features
+constexpr int kMostSlices = 12;
 
 const char* direction(double lower, double upper) { return lower > 0 ? "up" : upper < 0 ? "down" : "unsure"; }
 
@@ -47,38 +35,36 @@ std::string label_of(const Explainer& explainer, const Explanation& explanation,
   return feature.kind == ColumnKind::categorical ? own + " (not " + shown_value(feature, f.baseline) + ")" : own;
 }
 
-std::string shortened(const std::string& text, size_t limit) {
-  if (text.size() <= limit) return text;
-  size_t cut = limit - 1;
-  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // never inside a UTF-8 sequence
-  return text.substr(0, cut) + "…";
-}
-
-std::string interval_plot(const Explainer& explainer, const Explanation& explanation) {
-  const std::vector<size_t> order = by_size(explanation);
+// Most influential first. narrow: for a phone, names above their bars.
+std::string interval_plot(const Explainer& explainer, const Explanation& explanation, bool narrow) {
+  std::vector<size_t> order = by_size(explanation);
+  if (order.size() > kMostBars) order.resize(kMostBars);
   double low = 0, high = 0;
   for (const FeatureImportance& f : explanation.features) {
     low = std::min({low, f.lower, f.importance});
     high = std::max({high, f.upper, f.importance});
   }
   const double margin = 0.04 * std::max(high - low, 1e-12);
-  const int bottom = 24 + 26 * static_cast<int>(order.size());
-  Svg svg(940, bottom + 34);
-  const Axis x{low - margin, high + margin, 300, 920};
-  for (const double tick : ticks(x.low, x.high, 7)) {
+  const int step = narrow ? 44 : 26;
+  const int bottom = 12 + step * static_cast<int>(order.size());
+  Svg svg(narrow ? 360 : 940, bottom + 34);
+  const Axis x{low - margin, high + margin, narrow ? 12.0 : 330.0, narrow ? 348.0 : 926.0};
+  for (const double tick : ticks(x.low, x.high, narrow ? 4 : 7)) {
     svg.line(x.at(tick), 10, x.at(tick), bottom, tick == 0 ? "zero" : "grid");
-    svg.text(x.at(tick), bottom + 18, short_number(tick), "mid");
+    svg.text(std::clamp(x.at(tick), x.from + 8, x.to - 8), bottom + 18, short_number(tick), "mid");
   }
-  double y = 24;
+  double y = narrow ? 20 : 24;
   for (const size_t j : order) {
     const FeatureImportance& f = explanation.features[j];
     const char* kind = direction(f.lower, f.upper);
-    svg.text(288, y + 4, shortened(label_of(explainer, explanation, j), 40), "end");
-    svg.line(x.at(f.lower), y, x.at(f.upper), y, kind);
-    svg.circle(x.at(f.importance), y, 5, kind);
-    y += 26;
+    const double bar = narrow ? y + 16 : y;
+    svg.text(narrow ? 12 : 318, y + 4, shortened(label_of(explainer, explanation, j), narrow ? 50 : 46),
+             narrow ? "start halo" : "end");
+    svg.line(x.at(f.lower), bar, x.at(f.upper), bar, kind);
+    svg.circle(x.at(f.importance), bar, 5, kind);
+    y += step;
   }
-  return svg.str();
+  return fmt::format("<div class=\"{}\">{}</div>\n", narrow ? "narrow" : "wide", svg.str());
 }
 
 std::string slice_plot(const Explainer& explainer, const Explanation& explanation, size_t j) {
@@ -122,18 +108,39 @@ std::string slice_plot(const Explainer& explainer, const Explanation& explanatio
 
 std::string importance_table(const Explainer& explainer, const Explanation& explanation) {
   std::string html =
-      "<table><tr><th>feature</th><th>value</th><th>compared with</th><th>importance</th><th>interval</th></tr>\n";
+      "<div "
+      "class=\"scroll\"><table><tr><th>feature</th><th>importance</th><th>interval</th><th>here</th><th>against</th></"
+      "tr>\n";
   for (const size_t j : by_size(explanation)) {
     const Feature& feature = explainer.features()[j];
     const FeatureImportance& f = explanation.features[j];
     const std::string against = feature.kind == ColumnKind::categorical ? shown_value(feature, f.baseline)
                                 : explainer.options().importance == ImportanceKind::gradient ? "slope"
                                                                                              : "step";
-    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{} to {}</td></tr>\n",
-                        escaped(feature.name), escaped(shown_value(feature, f.value)), escaped(against),
-                        short_number(f.importance), short_number(f.lower), short_number(f.upper));
+    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", escaped(feature.name),
+                        short_number(f.importance), interval_text(f.lower, f.upper),
+                        escaped(shown_value(feature, f.value)), escaped(against));
   }
-  return html + "</table>\n";
+  return html + "</table></div>\n";
+}
+
+std::string diagnostics_table(const Diagnostics& d) {
+  std::string html = "<h3>Can it be trusted?</h3>\n<div class=\"scroll\"><table class=\"facts-table\">\n";
+  const auto line = [&](std::string_view what, const std::string& value, std::string_view meaning) {
+    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td></tr>\n", what, value, meaning);
+  };
+  line("effective rows", short_number(d.effective_rows), "rows that the weights leave; below 10 is thin");
+  line("parameters", fmt::format("{} for {} rows", d.parameters, d.rows_used), "what the local fit had to find");
+  line("held-out R²", short_number(d.local_r2), "of left-out outputs near the row; 1: all predicted, 0 or less: none");
+  line("condition", short_number(d.condition), "how nearly features depend on each other here");
+  line("distance to the data", short_number(d.distance), "1: as usual among the rows nearby; above 4 is outside");
+  if (d.calibration_records > 0) {
+    line("conformal factor",
+         fmt::format("{} from {} records", short_number(d.calibration_factor), d.calibration_records),
+         "widens the model's own errors; it holds for values and differences of records like the logged ones, for "
+         "slopes it is carried over");
+  }
+  return html + "</table></div>\n";
 }
 
 }  // namespace
@@ -148,73 +155,32 @@ std::string html_section(const Explainer& explainer, const Explanation& explanat
       d.rows_used, 100 * explainer.options().level, to_string(explainer.options().interval));
   for (const WarningText& warning : explanation.warnings)
     html += fmt::format("<p class=\"warning\">{}</p>\n", escaped(warning.text));
-  html += interval_plot(explainer, explanation);
-  html += "<p class=\"note\">Grey: the interval contains zero. ";
+  html += interval_plot(explainer, explanation, false) + interval_plot(explainer, explanation, true);
+  if (explanation.features.size() > kMostBars)
+    html +=
+        fmt::format("<p class=\"note\">The {} largest of {} features.</p>\n", kMostBars, explanation.features.size());
+  html += "<p class=\"note\">Dot: importance; bar: its interval; grey: the interval contains zero. ";
   html += explainer.options().importance == ImportanceKind::gradient
               ? "Continuous features: change of the output per unit. "
               : "Continuous features: change of the output over one step. ";
   html += "Categories: output here minus output with the other category.</p>\n";
   html += importance_table(explainer, explanation);
-  html += "<h3>The local fit along each continuous feature</h3>\n<div class=\"slices\">";
+  std::string slices;
   int shown = 0;
   for (const size_t j : by_size(explanation)) {
-    if (explainer.features()[j].kind == ColumnKind::continuous && shown++ < 12)
-      html += slice_plot(explainer, explanation, j);
+    if (explainer.features()[j].kind == ColumnKind::continuous && shown++ < kMostSlices)
+      slices += slice_plot(explainer, explanation, j);
   }
-  html += "</div>\n<p class=\"note\">Dots: rows used. Line: the fit with all else as in this row.</p>\n";
-  html += fmt::format("<p class=\"facts\">Effective rows {}, held-out R² near the query {}, distance to the data {}",
-                      short_number(d.effective_rows), short_number(d.local_r2), short_number(d.distance));
-  if (d.calibration_records > 0) {
-    html += fmt::format(
-        "; conformal factor {} from {} held-out records. It holds for values and differences of records like the "
-        "logged ones; for slopes it is carried over",
-        short_number(d.calibration_factor), d.calibration_records);
+  if (!slices.empty()) {
+    html += "<h3>The local fit along each continuous feature</h3>\n<div class=\"slices\">" + slices + "</div>\n";
+    html += shown > kMostSlices
+                ? fmt::format("<p class=\"note\">The {} most important of {} continuous features. ", kMostSlices, shown)
+                : "<p class=\"note\">";
+    html +=
+        "Small dots: rows used; their other features differ from this row's. Line: the fit with all else as in this "
+        "row. Red dot: this row.</p>\n";
   }
-  return html + ".</p>\n";
-}
-
-std::string html_page(std::string_view title, std::span<const std::string> sections) {
-  std::string html = fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-      "content=\"width=device-width\"><title>{}</title><style>{}</style></head><body>\n<h1>What drove the model: "
-      "{}</h1>\n",
-      escaped(title), kStyle, escaped(title));
-  for (const std::string& section : sections) html += section;
-  return html + "</body></html>\n";
-}
-
-std::string html_summary(std::string_view title, const nlohmann::json& summary) {
-  double widest = 0, largest = 0;
-  for (const auto& f : summary.at("features")) {
-    widest = std::max(widest, f.at("mean_width").get<double>());
-    largest = std::max(largest, f.at("mean_absolute_importance").get<double>());
-  }
-  Svg svg(940, 460);
-  const Axis x{0, std::max(widest, 1e-12) * 1.25, 80, 920}, y{0, std::max(largest, 1e-12) * 1.1, 400, 20};
-  for (const double tick : ticks(0, x.high, 7)) {
-    svg.line(x.at(tick), 20, x.at(tick), 400, "grid");
-    svg.text(x.at(tick), 420, short_number(tick), "mid");
-  }
-  for (const double tick : ticks(0, y.high, 6)) {
-    svg.line(80, y.at(tick), 920, y.at(tick), "grid");
-    svg.text(74, y.at(tick) + 4, short_number(tick), "soft end");
-  }
-  std::string rows;
-  for (const auto& f : summary.at("features")) {
-    const double width = f.at("mean_width"), importance = f.at("mean_absolute_importance");
-    const std::string name = f.at("name");
-    svg.circle(x.at(width), y.at(importance), 5, importance > width / 2 ? "up" : "unsure");
-    svg.text(x.at(width) + 9, y.at(importance) + 4, shortened(name, 32), "label");
-    rows +=
-        fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1f} %</td></tr>\n", escaped(name),
-                    short_number(importance), short_number(width), 100 * f.at("share_excluding_zero").get<double>());
-  }
-  svg.text(500, 446, "mean interval width (less sure to the right); upwards: mean |importance|", "mid");
-  const std::string section = fmt::format(
-      "<p class=\"facts\">{} rows explained.</p>\n{}<table><tr><th>feature</th><th>mean |importance|</th><th>mean "
-      "width</th><th>interval excludes zero</th></tr>\n{}</table>\n",
-      summary.at("rows").get<int64_t>(), svg.str(), rows);
-  return html_page(title, std::span(&section, 1));
+  return html + diagnostics_table(d);
 }
 
 }  // namespace tessera::explain

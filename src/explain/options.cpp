@@ -59,9 +59,27 @@ const char* to_string(IntervalKind kind) { return name_of(kIntervals, kind); }
 const char* to_string(ColumnKind kind) { return kind == ColumnKind::continuous ? "continuous" : "categorical"; }
 
 const char* to_string(Warning warning) {
-  constexpr std::array names = {"extrapolation",    "few-rows", "one-category",    "flat-output",
-                                "saturated-output", "poor-fit", "ill-conditioned", "few-effective-rows"};
+  constexpr std::array names = {"extrapolation",   "few-rows",           "one-category",
+                                "flat-output",     "saturated-output",   "poor-fit",
+                                "ill-conditioned", "few-effective-rows", "quantile-crossing"};
+  static_assert(names.size() == kWarnings);
   return names[static_cast<size_t>(warning)];
+}
+
+std::string meaning_of(std::string_view flag) {
+  constexpr std::array<const char*, kWarnings> meanings = {"The row or a step lies outside the data near it",
+                                                           "Fewer rows than asked for, or hardly more than parameters",
+                                                           "A category has no record to compare with",
+                                                           "All outputs near the row are equal",
+                                                           "Most outputs near the row are exactly 0 or 1",
+                                                           "Left-out outputs near the row are predicted poorly",
+                                                           "Features cannot be told apart near the row",
+                                                           "The weights leave few rows",
+                                                           "The local fits of quantiles cross"};
+  for (size_t k = 0; k < meanings.size(); ++k) {
+    if (flag == to_string(static_cast<Warning>(k))) return meanings[k];
+  }
+  return std::string(flag);
 }
 
 Options published_options(bool classification) {

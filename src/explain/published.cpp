@@ -223,7 +223,8 @@ std::vector<Neighbour> balanced_neighbours(const Problem& problem, const RowSear
   const int64_t wanted = std::min(problem.options.neighbours, problem.inputs.rows - (exclude >= 0 ? 1 : 0));
   const auto features = static_cast<int64_t>(search.categorical().size());
   const int64_t quota = features > 0 ? problem.options.neighbours / (2 * features) : 0;
-  const std::vector<Neighbour> all = search.nearest(query, metric, std::min(4 * wanted, problem.inputs.rows), exclude);
+  const std::vector<Neighbour> all =
+      search.nearest(query, metric, std::min((features > 0 ? 4 : 1) * wanted, problem.inputs.rows), exclude);
   std::vector<Neighbour> chosen;
   std::vector<int64_t> taken;
   const auto take = [&](const Neighbour& neighbour) {

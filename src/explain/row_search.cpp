@@ -2,57 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nanoflann.hpp>
-#include <numeric>
-
 #include "explain/lanes.h"
+#include "tessera/base/error.h"
 
 namespace tessera::explain {
 namespace {
 
 constexpr int64_t kBlock = 1024;         // rows scanned at a time
-constexpr int64_t kTreeRows = 4096;      // smaller cells are scanned
-constexpr int64_t kTreeDimensions = 10;  // beyond, a tree visits most leaves
-
-// What nanoflann reads: one cell's standardised columns.
-struct Points {
-  const float* columns;
-  int64_t stride;
-  int64_t begin;
-  int64_t count;
-  size_t kdtree_get_point_count() const { return static_cast<size_t>(count); }
-  float kdtree_get_pt(uint32_t index, size_t dimension) const {
-    return columns[static_cast<int64_t>(dimension) * stride + begin + index];
-  }
-  template <class Box>
-  bool kdtree_get_bbox(Box&) const {
-    return false;
-  }
-};
-
-// Squared distance with weights per dimension that are set for one search (per thread).
-thread_local const float* search_weight = nullptr;
-
-struct WeightedDistance {
-  using ElementType = float;
-  using DistanceType = float;
-  const Points& points;
-  explicit WeightedDistance(const Points& source) : points(source) {}
-  float evalMetric(const float* query, uint32_t index, size_t size) const {
-    float sum = 0;
-    for (size_t j = 0; j < size; ++j) {
-      const float difference = query[j] - points.kdtree_get_pt(index, j);
-      sum += search_weight[j] * difference * difference;
-    }
-    return sum;
-  }
-  template <typename U, typename V>
-  float accum_dist(const U a, const V b, const size_t dimension) const {
-    return search_weight[dimension] * (a - b) * (a - b);
-  }
-};
-
-using KdTree = nanoflann::KDTreeSingleIndexAdaptor<WeightedDistance, Points, -1, uint32_t>;
+constexpr float kBoundRounding = 1e-5F;  // relative error of a bound summed in float32
 
 }  // namespace
 
@@ -64,7 +21,10 @@ class RowSearch::Collector {
   void offer(float distance2, uint32_t position) {
     if (distance2 > limit_) return;
     found_.push_back({distance2, position});
-    if (found_.size() >= 4 * count_ + 64) shrink();
+    if (found_.size() >= patience_) {
+      shrink();
+      patience_ = std::max(4 * count_ + 64, 2 * found_.size());  // many equal distances all stay
+    }
   }
   float limit() const { return limit_; }
   void shrink() {
@@ -83,179 +43,132 @@ class RowSearch::Collector {
   std::vector<Item>& items() { return found_; }
   size_t count() const { return count_; }
 
-  // nanoflann's result set.
-  using DistanceType = float;
-  size_t size() const { return found_.size(); }
-  bool full() const { return limit_ < std::numeric_limits<float>::max(); }
-  bool addPoint(float distance2, uint32_t index) {
-    offer(distance2 + penalty, begin + index);
-    return true;
-  }
-  float worstDist() const { return limit_ - penalty; }
-  float penalty = 0;
-  uint32_t begin = 0;
-
  private:
   size_t count_;
+  size_t patience_ = 4 * count_ + 64;
   double rounding_;
   float limit_ = std::numeric_limits<float>::max();
   std::vector<Item> found_;
 };
 
-struct RowSearch::Tree {
-  Points points;
-  KdTree tree;
-  Tree(const Points& source, size_t dimensions)
-      : points(source), tree(static_cast<int>(dimensions), points, nanoflann::KDTreeSingleIndexAdaptorParams(32)) {
-    tree.buildIndex();
-  }
+// The query in standardised units, and how far it is from the region under visit along each feature.
+struct RowSearch::Centre {
+  std::vector<float> at, weight, side;
 };
 
-RowSearch::RowSearch(TableView table, const std::vector<Feature>& features) : table_(table) {
-  for (size_t j = 0; j < features.size(); ++j) {
-    (features[j].kind == ColumnKind::continuous ? continuous_ : categorical_).push_back(static_cast<int64_t>(j));
-  }
-  mean_.assign(features.size(), 0);
-  deviation_.assign(features.size(), 1);
-  const auto n = static_cast<double>(table_.rows);
-  for (const int64_t j : continuous_) {
-    double sum = 0;
-    for (int64_t i = 0; i < table_.rows; ++i) sum += table_.at(i, j);
-    double squares = 0;
-    for (int64_t i = 0; i < table_.rows; ++i) squares += (table_.at(i, j) - sum / n) * (table_.at(i, j) - sum / n);
-    mean_[static_cast<size_t>(j)] = sum / n;
-    const double deviation = std::sqrt(squares / n);
-    deviation_[static_cast<size_t>(j)] = deviation > 0 ? deviation : 1;
-  }
-  group_cells();
-  fill_columns();
-  for (Cell& cell : cells_) {
-    const int64_t count = cell.end - cell.begin;
-    const auto dimensions = static_cast<int64_t>(continuous_.size());
-    if (count < kTreeRows || dimensions > kTreeDimensions || dimensions == 0) continue;
-    cell.tree = std::make_unique<Tree>(Points{columns_.data(), table_.rows, cell.begin, count}, continuous_.size());
+RowSearch::RowSearch(TableView table, std::shared_ptr<const TableIndex> index)
+    : table_(table), index_(std::move(index)), content_(index_->content()) {
+  for (const ColumnStatistics& column : content_.statistics) {
+    mean_.push_back(column.mean);
+    deviation_.push_back(index_scale(column));
   }
 }
 
-RowSearch::~RowSearch() = default;
-
-void RowSearch::group_cells() {
-  order_.resize(static_cast<size_t>(table_.rows));
-  std::iota(order_.begin(), order_.end(), 0U);
-  const auto code = [&](uint32_t row, size_t c) { return static_cast<int32_t>(table_.at(row, categorical_[c])); };
-  const auto before = [&](uint32_t a, uint32_t b) {
-    for (size_t c = 0; c < categorical_.size(); ++c) {
-      if (code(a, c) != code(b, c)) return code(a, c) < code(b, c);
-    }
-    return a < b;
-  };
-  if (!categorical_.empty()) std::sort(order_.begin(), order_.end(), before);
-  for (int64_t i = 0; i < table_.rows; ++i) {
-    std::vector<int32_t> codes(categorical_.size());
-    for (size_t c = 0; c < codes.size(); ++c) codes[c] = code(order_[static_cast<size_t>(i)], c);
-    if (cells_.empty() || cells_.back().codes != codes) {
-      cells_.emplace_back();
-      cells_.back().begin = i;
-      cells_.back().codes = std::move(codes);
-    }
-    cells_.back().end = i + 1;
-  }
+std::pair<double, double> RowSearch::range(int64_t feature) const {
+  const ColumnStatistics& column = content_.statistics[static_cast<size_t>(feature)];
+  return {column.low, column.high};
 }
 
-void RowSearch::fill_columns() {
-  columns_.resize(continuous_.size() * static_cast<size_t>(table_.rows));
-  for (size_t c = 0; c < continuous_.size(); ++c) {
-    const auto j = static_cast<size_t>(continuous_[c]);
-    float* column = columns_.data() + c * static_cast<size_t>(table_.rows);
-    for (int64_t i = 0; i < table_.rows; ++i) {
-      column[i] =
-          static_cast<float>((table_.at(order_[static_cast<size_t>(i)], continuous_[c]) - mean_[j]) / deviation_[j]);
-      largest_ = std::max(largest_, std::abs(column[i]));
-    }
-  }
+const std::vector<int64_t>& RowSearch::level_count(int64_t feature) const {
+  return content_.level_count[static_cast<size_t>(feature)];
 }
 
 int64_t RowSearch::cell_of(std::span<const double> query) const {
-  std::vector<int32_t> codes(categorical_.size());
+  std::vector<int32_t> codes(categorical().size());
   for (size_t c = 0; c < codes.size(); ++c)
-    codes[c] = static_cast<int32_t>(query[static_cast<size_t>(categorical_[c])]);
-  const auto at = std::lower_bound(cells_.begin(), cells_.end(), codes,
-                                   [](const Cell& cell, const std::vector<int32_t>& key) { return cell.codes < key; });
-  return at == cells_.end() || at->codes != codes ? -1 : at - cells_.begin();
+    codes[c] = static_cast<int32_t>(query[static_cast<size_t>(categorical()[c])]);
+  const auto& cells = content_.cells;
+  const auto at =
+      std::lower_bound(cells.begin(), cells.end(), codes,
+                       [](const IndexCell& cell, const std::vector<int32_t>& key) { return cell.codes < key; });
+  return at == cells.end() || at->codes != codes ? -1 : at - cells.begin();
 }
 
 std::span<const uint32_t> RowSearch::cell_rows(std::span<const double> query) const {
   const int64_t index = cell_of(query);
   if (index < 0) return {};
-  const Cell& cell = cells_[static_cast<size_t>(index)];
-  return std::span(order_).subspan(static_cast<size_t>(cell.begin), static_cast<size_t>(cell.end - cell.begin));
+  const IndexCell& cell = content_.cells[static_cast<size_t>(index)];
+  return content_.order.subspan(static_cast<size_t>(cell.begin), static_cast<size_t>(cell.end - cell.begin));
 }
 
 Metric RowSearch::standard_metric() const {
   Metric metric;
-  for (const int64_t j : continuous_) {
+  for (const int64_t j : continuous()) {
     const double deviation = deviation_[static_cast<size_t>(j)];
     metric.weight.push_back(1 / (deviation * deviation));
   }
-  metric.penalty.assign(categorical_.size(), 0);
+  metric.penalty.assign(categorical().size(), 0);
   return metric;
 }
 
 double RowSearch::exact_distance(std::span<const double> query, const Metric& metric, int64_t row) const {
   double sum = 0;
-  for (size_t c = 0; c < continuous_.size(); ++c) {
-    const double difference = table_.at(row, continuous_[c]) - query[static_cast<size_t>(continuous_[c])];
+  for (size_t c = 0; c < continuous().size(); ++c) {
+    const double difference = table_.at(row, continuous()[c]) - query[static_cast<size_t>(continuous()[c])];
     sum += metric.weight[c] * difference * difference;
   }
-  for (size_t c = 0; c < categorical_.size(); ++c) {
-    if (table_.at(row, categorical_[c]) != query[static_cast<size_t>(categorical_[c])]) sum += metric.penalty[c];
+  for (size_t c = 0; c < categorical().size(); ++c) {
+    if (table_.at(row, categorical()[c]) != query[static_cast<size_t>(categorical()[c])]) sum += metric.penalty[c];
   }
   return sum;
 }
 
-void RowSearch::scan(const Cell& cell, const float* centre, const float* weight, double penalty,
-                     Collector& found) const {
-  if (cell.tree) {
-    found.penalty = static_cast<float>(penalty);
-    found.begin = static_cast<uint32_t>(cell.begin);
-    search_weight = weight;
-    cell.tree->tree.findNeighbors(found, centre, nanoflann::SearchParams());
-    return;
-  }
+void RowSearch::scan(int64_t first, int64_t count, const Centre& centre, float penalty, Collector& found) const {
+  const size_t dimensions = continuous().size();
+  const float* leaf = content_.values.data() + static_cast<size_t>(first) * dimensions;
   float distance[kBlock];
-  std::vector<const float*> columns(continuous_.size());
-  for (int64_t begin = cell.begin; begin < cell.end; begin += kBlock) {
-    const int64_t count = std::min(kBlock, cell.end - begin);
-    for (size_t c = 0; c < columns.size(); ++c)
-      columns[c] = columns_.data() + c * static_cast<size_t>(table_.rows) + begin;
-    lanes().distances(columns.data(), centre, weight, static_cast<int64_t>(columns.size()), count, distance);
-    for (int64_t i = 0; i < count; ++i) {
-      const float total = distance[i] + static_cast<float>(penalty);
-      if (total <= found.limit()) found.offer(total, static_cast<uint32_t>(begin + i));
+  thread_local std::vector<const float*> columns;
+  columns.resize(dimensions);
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t size = std::min(kBlock, count - begin);
+    for (size_t c = 0; c < dimensions; ++c) columns[c] = leaf + static_cast<int64_t>(c) * count + begin;
+    lanes().distances(columns.data(), centre.at.data(), centre.weight.data(), static_cast<int64_t>(dimensions), size,
+                      distance);
+    for (int64_t i = 0; i < size; ++i) {
+      const float total = distance[i] + penalty;
+      if (total <= found.limit()) found.offer(total, static_cast<uint32_t>(first + begin + i));
     }
   }
+}
+
+// bound: squared distance from the query to the region of `node`, penalty included.
+void RowSearch::visit(int64_t node, float bound, Centre& centre, float penalty, Collector& found) const {
+  const IndexNode& here = content_.nodes[static_cast<size_t>(node)];
+  if (here.dimension == kLeaf) return scan(here.first, here.count, centre, penalty, found);
+  const auto c = static_cast<size_t>(here.dimension);
+  const float difference = centre.at[c] - here.split;
+  const bool left = difference < 0;
+  visit(left ? node + 1 : here.first, bound, centre, penalty, found);
+  const float beyond = centre.weight[c] * difference * difference;
+  const float before = centre.side[c];
+  const float far = bound + (beyond > before ? beyond - before : 0);
+  if (far * (1 - kBoundRounding) > found.limit()) return;
+  centre.side[c] = std::max(beyond, before);
+  visit(left ? here.first : node + 1, far, centre, penalty, found);
+  centre.side[c] = before;
 }
 
 std::vector<Neighbour> RowSearch::nearest(std::span<const double> query, const Metric& metric, int64_t count,
                                           int64_t exclude) const {
   count = std::min(count, table_.rows);
   if (count <= 0) return {};
-  std::vector<float> centre(continuous_.size() + 1), weight(continuous_.size() + 1);
+  const size_t dimensions = continuous().size();
+  Centre centre{std::vector<float>(dimensions), std::vector<float>(dimensions), std::vector<float>(dimensions, 0)};
   double widest = 0;
-  float largest = largest_;
-  for (size_t c = 0; c < continuous_.size(); ++c) {
-    const auto j = static_cast<size_t>(continuous_[c]);
-    centre[c] = static_cast<float>((query[j] - mean_[j]) / deviation_[j]);
-    weight[c] = static_cast<float>(metric.weight[c] * deviation_[j] * deviation_[j]);
+  float largest = content_.largest;
+  for (size_t c = 0; c < continuous().size(); ++c) {
+    const auto j = static_cast<size_t>(continuous()[c]);
+    centre.at[c] = static_cast<float>((query[j] - mean_[j]) / deviation_[j]);
+    centre.weight[c] = static_cast<float>(metric.weight[c] * deviation_[j] * deviation_[j]);
     widest += metric.weight[c] * deviation_[j] * deviation_[j];
-    largest = std::max(largest, std::abs(centre[c]));
+    largest = std::max(largest, std::abs(centre.at[c]));
   }
   Collector found(count + (exclude >= 0 ? 1 : 0), std::sqrt(widest) * (1 + static_cast<double>(largest)));
   std::vector<std::pair<double, size_t>> visits;
-  for (size_t index = 0; index < cells_.size(); ++index) {
+  for (size_t index = 0; index < content_.cells.size(); ++index) {
     double penalty = 0;
-    for (size_t c = 0; c < categorical_.size(); ++c) {
-      if (cells_[index].codes[c] != static_cast<int32_t>(query[static_cast<size_t>(categorical_[c])]))
+    for (size_t c = 0; c < categorical().size(); ++c) {
+      if (content_.cells[index].codes[c] != static_cast<int32_t>(query[static_cast<size_t>(categorical()[c])]))
         penalty += metric.penalty[c];
     }
     if (std::isfinite(penalty)) visits.emplace_back(penalty, index);
@@ -264,13 +177,14 @@ std::vector<Neighbour> RowSearch::nearest(std::span<const double> query, const M
   for (const auto& [penalty, index] : visits) {
     found.shrink();
     if (static_cast<float>(penalty) > found.limit()) break;
-    scan(cells_[index], centre.data(), weight.data(), penalty, found);
+    visit(content_.cells[index].root, static_cast<float>(penalty), centre, static_cast<float>(penalty), found);
   }
   found.shrink();
   std::vector<Neighbour> result;
   result.reserve(found.items().size());
   for (const auto& item : found.items()) {
-    const int64_t row = order_[item.position];
+    const int64_t row = content_.order[item.position];
+    if (row >= table_.rows) throw Error(ErrorCode::bad_file, "the index names row {} of {}", row, table_.rows);
     if (row != exclude) result.push_back({exact_distance(query, metric, row), row});
   }
   std::sort(result.begin(), result.end(), [](const Neighbour& a, const Neighbour& b) {

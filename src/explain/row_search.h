@@ -1,7 +1,7 @@
 // Nearest rows in a mixed metric: sum_j weight_j (x_j - q_j)^2 over continuous features plus penalty_j per category
 // that differs. Rows are grouped by cell (the rows that share all categories), so that a search skips cells whose
-// penalty alone exceeds what it has found; large cells of few dimensions have a k-d tree (nanoflann), others are
-// scanned in blocks.
+// penalty alone exceeds what it has found; large cells of few dimensions have a k-d tree, others are scanned in blocks
+// (TableIndex).
 //
 // Distances are compared in float32 and then ranked again in float64, ties by row number, so the answer is exact and
 // does not depend on the path taken.
@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "explain/index_content.h"
 #include "tessera/explain/explain.h"
 
 namespace tessera::explain {
@@ -31,52 +32,43 @@ struct Metric {
 
 class RowSearch {
  public:
-  RowSearch(TableView table, const std::vector<Feature>& features);
-  ~RowSearch();
+  RowSearch(TableView table, std::shared_ptr<const TableIndex> index);
 
   // The `count` nearest rows, nearest first; fewer when fewer have a finite distance. exclude: a row number or -1.
   std::vector<Neighbour> nearest(std::span<const double> query, const Metric& metric, int64_t count,
                                  int64_t exclude = -1) const;
 
-  // All rows of the query's cell, in table order (empty: no row has these categories).
+  // All rows of the query's cell, in the index's order (empty: no row has these categories).
   std::span<const uint32_t> cell_rows(std::span<const double> query) const;
-  int64_t cells() const { return static_cast<int64_t>(cells_.size()); }
+  int64_t cells() const { return static_cast<int64_t>(content_.cells.size()); }
   // Index of the query's cell, or -1.
   int64_t cell_of(std::span<const double> query) const;
 
   // Mean and population standard deviation per feature (0, 1 for categorical ones).
   const std::vector<double>& mean() const { return mean_; }
   const std::vector<double>& deviation() const { return deviation_; }
-  const std::vector<int64_t>& continuous() const { return continuous_; }
-  const std::vector<int64_t>& categorical() const { return categorical_; }
+  const std::vector<int64_t>& continuous() const { return content_.continuous; }
+  const std::vector<int64_t>& categorical() const { return content_.categorical; }
+  // Smallest and largest value of a continuous feature; rows per level of a categorical one.
+  std::pair<double, double> range(int64_t feature) const;
+  const std::vector<int64_t>& level_count(int64_t feature) const;
 
   // Standardised by the whole table: weight 1 / variance, no penalty for categories.
   Metric standard_metric() const;
 
  private:
-  struct Tree;
-  struct Cell {
-    int64_t begin = 0;
-    int64_t end = 0;
-    std::vector<int32_t> codes;  // per categorical feature
-    std::unique_ptr<Tree> tree;
-  };
   class Collector;
+  struct Centre;
 
-  void group_cells();
-  void fill_columns();
-  void scan(const Cell& cell, const float* centre, const float* weight, double penalty, Collector& found) const;
+  void scan(int64_t first, int64_t count, const Centre& centre, float penalty, Collector& found) const;
+  void visit(int64_t node, float bound, Centre& centre, float penalty, Collector& found) const;
   double exact_distance(std::span<const double> query, const Metric& metric, int64_t row) const;
 
   TableView table_;
-  std::vector<int64_t> continuous_;
-  std::vector<int64_t> categorical_;
+  std::shared_ptr<const TableIndex> index_;
+  const TableIndex::Content& content_;
   std::vector<double> mean_;
   std::vector<double> deviation_;
-  float largest_ = 0;            // of |standardised value|
-  std::vector<uint32_t> order_;  // [rows] table rows, cell by cell
-  std::vector<float> columns_;   // [continuous, rows] standardised, in `order_`
-  std::vector<Cell> cells_;      // sorted by codes
 };
 
 }  // namespace tessera::explain

@@ -29,6 +29,13 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
+std::string shortened(const std::string& text, size_t limit) {
+  if (text.size() <= limit) return text;
+  size_t cut = limit - 1;
+  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // never inside a UTF-8 sequence
+  return text.substr(0, cut) + "…";
+}
+
 std::vector<double> ticks(double low, double high, int wanted) {
   if (!(high > low)) return {low};
   const double raw = (high - low) / wanted;
@@ -45,6 +52,17 @@ std::string short_number(double value) {
   if (!std::isfinite(value)) return "–";
   const std::string text = fmt::format("{:.3g}", value);
   return value < 0 ? "−" + text.substr(1) : text;
+}
+
+std::string interval_text(double lower, double upper) {
+  const auto with = [](double value, int digits) {
+    const std::string text = fmt::format("{:.{}g}", value, digits);
+    return value < 0 ? "−" + text.substr(1) : text;
+  };
+  if (!std::isfinite(lower) || !std::isfinite(upper)) return short_number(lower) + " to " + short_number(upper);
+  int digits = 3;
+  while (digits < 8 && lower != upper && with(lower, digits) == with(upper, digits)) ++digits;
+  return with(lower, digits) + " to " + with(upper, digits);
 }
 
 Svg::Svg(int width, int height) : width_(width), height_(height) {}

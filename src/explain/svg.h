@@ -10,10 +10,15 @@ namespace tessera::explain {
 // Text safe inside HTML and SVG.
 std::string escaped(std::string_view text);
 
+// At most `limit` bytes, cut between letters and marked.
+std::string shortened(const std::string& text, size_t limit);
+
 // At most about `wanted` round numbers that cover [low, high].
 std::vector<double> ticks(double low, double high, int wanted);
 // A short number for an axis or a table.
 std::string short_number(double value);
+// Both ends with as many digits as tell them apart.
+std::string interval_text(double lower, double upper);
 
 // Maps data to pixels along one axis.
 struct Axis {

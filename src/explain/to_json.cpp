@@ -47,7 +47,9 @@ nlohmann::json to_json(const Explanation& explanation, const std::vector<Feature
                            {"distance", number(d.distance)},
                            {"calibration_factor", number(d.calibration_factor)},
                            {"calibration_records", d.calibration_records}};
+  for (int flag = 0; flag < kWarnings; ++flag) result["flags"][to_string(static_cast<Warning>(flag))] = false;
   for (const WarningText& warning : explanation.warnings) {
+    result["flags"][to_string(warning.flag)] = true;
     result["warnings"].push_back({{"flag", to_string(warning.flag)}, {"text", warning.text}});
   }
   return result;

@@ -39,8 +39,7 @@ std::string describe(const Options& options) {
   return fmt::format("kernel, {} neighbours", options.neighbours);
 }
 
-double held_out_error(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features,
-                      Options options) {
+double held_out_error(TableView inputs, ColumnView outputs, const std::vector<Feature>& features, Options options) {
   options.output_known = false;  // each record is predicted without itself
   options.replicates = 1;
   if (options.estimator == Estimator::published) options.interval = IntervalKind::classical;
@@ -57,8 +56,7 @@ double held_out_error(TableView inputs, std::span<const double> outputs, const s
 
 }  // namespace
 
-Tuning tune(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features,
-            const Options& options) {
+Tuning tune(TableView inputs, ColumnView outputs, const std::vector<Feature>& features, const Options& options) {
   Tuning tuning;
   size_t best = 0;
   for (const Options& candidate : candidates_for(options, inputs.rows)) {

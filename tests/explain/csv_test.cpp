@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "tessera/base/error.h"
+#include "tessera/base/file.h"
 #include "tessera/explain/table.h"
 
 namespace tessera::explain {
@@ -32,6 +33,20 @@ TEST(Csv, NumbersAsCategoriesAreOrderedByValue) {
   EXPECT_EQ(table.at(3, 0), 0);
 }
 
+TEST(Csv, ManyDifferentNumbersStayNumbersAndLateTextIsRefused) {
+  std::string numbers = "a,id\n", late;
+  for (int i = 0; i < 100; ++i) numbers += std::to_string(i) + ".5,u" + std::to_string(i) + "\n";
+  const Table table = parse_csv(numbers, "t", {.max_levels = 3, .ignore = {"id"}});
+  EXPECT_EQ(table.columns[0].kind, ColumnKind::continuous);
+  EXPECT_EQ(table.at(99, 0), 99.5);
+  EXPECT_TRUE(table.columns[1].levels.empty());
+  EXPECT_THROW((void)parse_csv(numbers + "red,u1\n", "t", {.max_levels = 3, .ignore = {"id"}}), Error);
+  EXPECT_THROW((void)parse_csv(numbers, "t", {.max_levels = 3}), Error);
+  // Different texts of one number are one level.
+  const Table same = parse_csv("k\n1\n1.0\n1.00\n2\n", "t", {.categorical = {"k"}, .max_levels = 2});
+  EXPECT_EQ(same.columns[0].levels.size(), 2U);
+}
+
 TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
   const auto message = [](std::string_view text, const ReadOptions& options = {}) -> std::string {
     try {
@@ -50,7 +65,8 @@ TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
   EXPECT_NE(message("a\n1\nred\n", {.continuous = {"a"}}).find("row 3, column 'a': expected a number, found 'red'"),
             std::string::npos);
   EXPECT_NE(message("a\n1\n", {.categorical = {"b"}}).find("column 'b' is not in the table"), std::string::npos);
-  EXPECT_NE(message("a\nx\ny\nz\n", {.max_levels = 2}).find("3 different values"), std::string::npos);
+  EXPECT_NE(message("a\nx\ny\nz\n", {.max_levels = 2}).find("more than 2 different values by row 2"),
+            std::string::npos);
 }
 
 std::string npy(const std::string& header, const std::string& data) {
@@ -74,9 +90,43 @@ TEST(Npy, ReadsFloatsAndRefusesWhatDoesNotFit) {
   EXPECT_EQ(table.columns[1].name, "x1");
   EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 2), }", data)), Error);
   EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 0), }", data)), Error);
-  EXPECT_THROW((void)parse(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }", data)), Error);
   EXPECT_THROW((void)parse(npy("{'descr': '|O', 'fortran_order': False, 'shape': (3, 2), }", data)), Error);
   EXPECT_THROW((void)parse("not an array"), Error);
+}
+
+TEST(Npy, ReadsFortranOrderAndNames) {
+  const double values[] = {1, 2, 3, 4, 5, 6};
+  std::string data(sizeof(values), '\0');
+  std::memcpy(data.data(), values, sizeof(values));
+  const std::string text = npy("{'descr': '<f8', 'fortran_order': True, 'shape': (3, 2), }", data);
+  const auto bytes = std::as_bytes(std::span(text.data(), text.size()));
+  const Table table = parse_npy(bytes, "t", {.categorical = {"k"}, .names = {"age", "k"}});
+  EXPECT_EQ(table.at(0, 0), 1);
+  EXPECT_EQ(table.at(2, 0), 3);
+  EXPECT_EQ(table.columns[0].name, "age");
+  EXPECT_EQ(table.columns[1].levels, (std::vector<std::string>{"4", "5", "6"}));
+  EXPECT_EQ(table.at(1, 1), 1);
+  EXPECT_THROW((void)parse_npy(bytes, "t", {.names = {"age"}}), Error);
+}
+
+TEST(Npy, AMappedFileShowsTheSameNumbers) {
+  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "mapped.npy";
+  const float values[] = {1, 2, 3, 4, 5, 6};
+  std::string data(sizeof(values), '\0');
+  std::memcpy(data.data(), values, sizeof(values));
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }";
+  header.resize(117, ' ');
+  write_file_atomically(path, npy(header + "\n", data));
+  ASSERT_TRUE(MappedTable::suits(path));
+  const MappedTable table(path);
+  const std::vector<int64_t> picked = {1};
+  EXPECT_EQ(table.view(picked).at(2, 0), 6);
+  EXPECT_EQ(table.column(0)[1], 3);
+  EXPECT_EQ(table.names()[1], "x1");
+  write_file_atomically(path, npy("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }", data));
+  EXPECT_FALSE(MappedTable::suits(path));
+  EXPECT_THROW((void)MappedTable(path), Error);
+  std::filesystem::remove(path);
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 
 #include "explain/kernel_fit.h"
 #include "explain/normal.h"
-#include "explain/row_search.h"
 #include "tessera/base/random.h"
 
 namespace tessera::explain {
@@ -80,40 +79,6 @@ TEST(KernelFit, ALinearFunctionIsExact) {
   const Eigen::VectorXd at = data.points.values.col(0);
   EXPECT_NEAR(fit.estimate(fit.slope_at(at, 0)).value, 3, 1e-8);
   EXPECT_NEAR(fit.estimate(fit.slope_at(at, 1)).value, -1, 1e-8);
-}
-
-TEST(RowSearch, FindsTheSameRowsAsASortWithTreesAndPenalties) {
-  Random random(4);
-  const int64_t rows = 9000;
-  std::vector<double> table;
-  for (int64_t i = 0; i < rows; ++i) {
-    table.push_back(random.normal());
-    table.push_back(std::floor(4 * random.uniform()));  // many ties
-    table.push_back(static_cast<double>(random.below(20) == 0));
-  }
-  const TableView view{table.data(), nullptr, rows, 3};
-  const RowSearch search(view, {{"x", ColumnKind::continuous, {}, {}, {}},
-                                {"y", ColumnKind::continuous, {}, {}, {}},
-                                {"c", ColumnKind::categorical, {"0", "1"}, {}, {}}});
-  for (const double penalty : {0.0, 0.3, std::numeric_limits<double>::infinity()}) {
-    const Metric metric{{2.0, 0.5}, {penalty}};
-    for (int64_t q = 0; q < 20; ++q) {
-      const double* query = table.data() + 3 * (q * 97);
-      std::vector<Neighbour> expected;
-      for (int64_t i = 0; i < rows; ++i) {
-        const double* x = table.data() + 3 * i;
-        const double d = 2 * (x[0] - query[0]) * (x[0] - query[0]) + 0.5 * (x[1] - query[1]) * (x[1] - query[1]);
-        if (x[2] == query[2] || std::isfinite(penalty)) expected.push_back({d + (x[2] != query[2] ? penalty : 0), i});
-      }
-      std::sort(expected.begin(), expected.end(), [](const Neighbour& a, const Neighbour& b) {
-        return a.distance2 != b.distance2 ? a.distance2 < b.distance2 : a.row < b.row;
-      });
-      const auto found = search.nearest(std::span(query, 3), metric, 50);
-      const size_t count = std::min<size_t>(50, expected.size());
-      ASSERT_EQ(found.size(), count);
-      for (size_t i = 0; i < count; ++i) EXPECT_EQ(found[i].row, expected[i].row);
-    }
-  }
 }
 
 TEST(Normal, QuantilesInvertProbabilities) {

@@ -1,8 +1,11 @@
 // Finding coverings: few sets of at most R classes such that every two of K classes share lambda sets.
 //
 //   Covering covering = find_covering({.classes = 31, .size = 5}, {.seconds = 10});
-//   covering.design.sets.size();          // 50
-//   covering.bound.sets;                  // 50: no design has fewer
+//   covering.design.sets.size();          // sets found
+//   covering.bound.sets;                  // no design has fewer
+//
+// So far: pairs of half-sized groups, and greedy restarts until the time is up. Both stay well above the bound where
+// planes and other algebraic designs exist.
 //
 // Every answer has passed count_pairs(), which shares no code with the constructions.
 #pragma once
@@ -24,7 +27,7 @@ struct CoveringProblem {
 };
 
 struct CoveringOptions {
-  double seconds = 10;  // time for the search; constructions come first and may end it at once when they meet the bound
+  double seconds = 10;  // time for the restarts of the search; at the lower bound it ends at once
   uint64_t seed = 0;    // of everything random
   int64_t stop_at = 0;  // stop as soon as a design has this many sets or fewer; 0: only at the lower bound
   // Called from time to time with the sets of the best design and the seconds gone; false stops the search.
@@ -34,7 +37,7 @@ struct CoveringOptions {
 struct Covering {
   Design design;
   Bound bound;         // the best lower bound known to this program
-  std::string method;  // how the design was found, for example "projective plane PG(2,5), 31 points"
+  std::string method;  // how the design was found, for example "greedy, restart 12"
   double seconds = 0;  // wall time until it was found
   bool optimal() const { return static_cast<int64_t>(design.sets.size()) <= bound.sets; }
 };

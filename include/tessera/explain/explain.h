@@ -37,6 +37,7 @@
 #include <vector>
 
 #include "tessera/explain/table.h"
+#include "tessera/explain/table_index.h"
 
 namespace tessera::explain {
 
@@ -52,14 +53,6 @@ ImportanceKind parse_importance(std::string_view word);
 IntervalKind parse_interval(std::string_view word);
 const char* to_string(Estimator estimator);
 const char* to_string(IntervalKind kind);
-
-struct Feature {
-  std::string name;
-  ColumnKind kind = ColumnKind::continuous;
-  std::vector<std::string> levels;  // categorical: the name of code i
-  std::optional<int64_t> baseline;  // categorical: code to compare with; default: the most frequent
-  std::optional<double> delta;      // continuous: full step of a difference; default: half the standard deviation
-};
 
 struct Options {
   Estimator estimator = Estimator::automatic;
@@ -94,8 +87,12 @@ enum class Warning {
   poor_fit,            // held-out outputs near the query are not predicted
   ill_conditioned,     // the local design is close to singular
   few_effective_rows,  // the weights leave few rows
+  quantile_crossing,   // several outputs are quantiles and their local fits cross
 };
+constexpr int kWarnings = 9;
 const char* to_string(Warning warning);
+// What a flag means, in a few words; the flag itself when it is unknown.
+std::string meaning_of(std::string_view flag);
 
 struct WarningText {
   Warning flag;
@@ -124,8 +121,8 @@ struct Diagnostics {
   int64_t parameters = 0;         // kernel: effective degrees of freedom, rounded
   double effective_rows = 0;      // (sum w)^2 / sum w^2 (Kish)
   double local_r2 = 0;            // of held-out (leave-one-out) predictions among the rows used; NaN when flat
-  double condition = 0;           // of the local design
-  double distance = 0;            // to the nearest other row, in units of the typical such distance near it
+  double condition = 0;           // of the local design (kernel, forest: of the continuous features' correlations)
+  double distance = 0;            // to the nearest other row used, in units of the typical such distance near it
   double calibration_factor = 0;  // conformal: multiplies the model's own standard errors; 0 when not used
   int64_t calibration_records = 0;
 };
@@ -149,8 +146,10 @@ struct SlicePoint {
 
 class Explainer {
  public:
-  // inputs: [rows, features.size()], outputs: [rows]. Checks everything; builds the index of rows.
-  Explainer(TableView inputs, std::span<const double> outputs, std::vector<Feature> features, Options options);
+  // inputs: [rows, features.size()], outputs: [rows]. Checks everything. index: of these inputs and features, shared by
+  // several explainers of one table or kept in a file; null: built here, in O(rows log rows).
+  Explainer(TableView inputs, ColumnView outputs, std::vector<Feature> features, Options options,
+            std::shared_ptr<const TableIndex> index = nullptr);
   ~Explainer();
   Explainer(Explainer&&) noexcept;
 
@@ -169,7 +168,7 @@ class Explainer {
   const std::vector<Feature>& features() const;
   const Options& options() const;
   TableView inputs() const;
-  std::span<const double> outputs() const;
+  ColumnView outputs() const;
   // Which estimator `automatic` chose, and why, in one sentence.
   Estimator estimator() const;
   std::string choice() const;
@@ -182,7 +181,7 @@ class Explainer {
 
 // {"row", "prediction", "features": [{"name", "type", "value", "baseline", "importance", "lower", "upper",
 // "contrasts"}],
-//  "diagnostics", "warnings": [{"flag", "text"}]}
+//  "diagnostics", "flags": {flag: whether it is raised, all of them}, "warnings": [{"flag", "text"}]}
 nlohmann::json to_json(const Explanation& explanation, const std::vector<Feature>& features);
 
 }  // namespace tessera::explain

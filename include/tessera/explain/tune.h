@@ -26,7 +26,6 @@ struct Tuning {
 // Tries neighbours 50, 100, 150, 250 (published: also degrees 1 to 3) and, for Estimator::automatic, kernel and forest;
 // every candidate predicts the same 100 random records, each left out. Keeps the seed, level and importance of
 // `options`.
-Tuning tune(TableView inputs, std::span<const double> outputs, const std::vector<Feature>& features,
-            const Options& options);
+Tuning tune(TableView inputs, ColumnView outputs, const std::vector<Feature>& features, const Options& options);
 
 }  // namespace tessera::explain
