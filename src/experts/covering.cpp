@@ -1,11 +1,14 @@
 #include "tessera/experts/covering.h"
 
 #include <algorithm>
+#include <numeric>
 
-#include "experts/greedy_covering.h"
-#include "tessera/base/clock.h"
+#include "experts/covering/anneal.h"
+#include "experts/covering/greedy.h"
+#include "experts/covering/incumbent.h"
+#include "experts/covering/planes.h"
 #include "tessera/base/error.h"
-#include "tessera/base/interrupt.h"
+#include "tessera/base/random.h"
 
 namespace tessera::experts {
 namespace {
@@ -37,25 +40,41 @@ Design two_halves(const CoveringProblem& problem) {
       design.sets.push_back(std::move(set));
     }
   }
+  const std::vector<std::vector<int>> once = design.sets;
+  for (int fold = 1; fold < problem.lambda; ++fold) design.sets.insert(design.sets.end(), once.begin(), once.end());
   return design;
 }
 
 // Above this many classes the pair counters of the greedy search would take more than 50 MB.
 constexpr int kMostGreedyClasses = 5000;
 
-void search(const CoveringProblem& problem, const CoveringOptions& options, Covering& best) {
-  const Stopwatch watch;
-  const auto sets = [&] { return static_cast<int64_t>(best.design.sets.size()); };
-  const auto seconds = [&] { return watch.elapsed().wall_ms / 1000; };
-  for (uint64_t restart = 0; sets() > std::max(best.bound.sets, options.stop_at); ++restart) {
-    if (interrupted() || (restart > 0 && seconds() >= options.seconds)) break;
-    if (options.progress && !options.progress(sets(), seconds(), best.method)) break;
-    Design design = greedy_covering(problem, options.seed + restart);
-    if (static_cast<int64_t>(design.sets.size()) >= sets()) continue;
-    best.design = std::move(design);
-    best.method = "greedy, restart " + std::to_string(restart);
-    best.seconds = seconds();
+// Fewer and fewer sets by annealing, each number with longer and longer attempts.
+void anneal_down(Incumbent& incumbent) {
+  const CoveringProblem& problem = incumbent.problem();
+  Random random(incumbent.seed());
+  int64_t moves = 20'000 * static_cast<int64_t>(problem.classes);
+  while (!incumbent.stop()) {
+    const int64_t sets = incumbent.sets() - 1;
+    const AnnealResult result =
+        anneal(problem, sets, {.moves = moves, .seed = random.bits(), .stop = [&] { return incumbent.stop(); }});
+    if (result.cost == 0) {
+      incumbent.offer(result.design, "simulated annealing");
+    } else {
+      moves *= 2;
+    }
   }
+}
+
+void search(Incumbent& incumbent) {
+  const CoveringProblem& problem = incumbent.problem();
+  if (problem.lambda == 1) {
+    for (NamedDesign& plane : plane_coverings(problem, incumbent.seed())) {
+      incumbent.offer(std::move(plane.design), plane.name);
+    }
+  }
+  if (incumbent.reached() || problem.classes > kMostGreedyClasses) return;
+  incumbent.offer(greedy_covering(problem, incumbent.seed()), "greedy");
+  if (problem.classes <= kMostAnnealedClasses) anneal_down(incumbent);
 }
 
 // The last word before a design leaves: an answer that does not cover is our mistake, not the user's.
@@ -72,22 +91,20 @@ void verify(const CoveringProblem& problem, const Covering& covering) {
 
 Covering find_covering(const CoveringProblem& problem, const CoveringOptions& options) {
   check_problem(problem);
-  Covering covering{.bound = lower_bound(problem.classes, problem.size, problem.lambda), .method = "two halves"};
+  Incumbent incumbent(problem, options);
   if (problem.size >= problem.classes) {
-    std::vector<int> all;
-    for (int i = 0; i < problem.classes; ++i) all.push_back(i);
-    covering.design = {.classes = problem.classes, .sets = {all}};
-    covering.method = "one set of all classes";
+    std::vector<int> all(static_cast<size_t>(problem.classes));
+    std::iota(all.begin(), all.end(), 0);
+    incumbent.best().design = {.classes = problem.classes,
+                               .sets = std::vector<std::vector<int>>(static_cast<size_t>(problem.lambda), all)};
+    incumbent.best().method = "sets of all classes";
   } else {
-    covering.design = two_halves(problem);
+    incumbent.best().design = two_halves(problem);
+    incumbent.best().method = "two halves";
+    search(incumbent);
   }
-  const std::vector<std::vector<int>> once = covering.design.sets;
-  for (int fold = 1; fold < problem.lambda; ++fold) {
-    covering.design.sets.insert(covering.design.sets.end(), once.begin(), once.end());
-  }
-  if (problem.size < problem.classes && problem.classes <= kMostGreedyClasses) search(problem, options, covering);
-  verify(problem, covering);
-  return covering;
+  verify(problem, incumbent.best());
+  return incumbent.best();
 }
 
 }  // namespace tessera::experts

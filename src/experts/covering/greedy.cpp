@@ -1,4 +1,4 @@
-#include "experts/greedy_covering.h"
+#include "experts/covering/greedy.h"
 
 #include <algorithm>
 
