@@ -1,6 +1,6 @@
 // Lower bounds on the number of sets: with R classes a set, no design that holds every pair lambda times has fewer.
 //
-//   Bound bound = lower_bound(15, 5, 1);   // {12, "Schoenheim"}
+//   Bound bound = lower_bound(15, 5, 1);   // {13, "Bose-type (Bryant et al.)"}
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,8 @@ struct Bound {
   std::string source;  // which bound it is
 };
 
-// Schoenheim's bound ceil(K/R ceil(lambda (K-1)/(R-1))) (Pacific J. Math. 14, 1964), O(1). classes >= 1, size >= 2 (or classes = 1), lambda >= 1.
+// The best of the bounds in src/experts/bound.cpp (Schoenheim, Hanani, Bose-type, few sets, sets of four), O(1). Needs
+// classes >= 1, size >= 2 (or classes = 1), lambda >= 1.
 Bound lower_bound(int classes, int size, int lambda);
 
 }  // namespace tessera::experts
