@@ -7,6 +7,7 @@
 #include "experts/covering/greedy.h"
 #include "experts/covering/incumbent.h"
 #include "experts/covering/planes.h"
+#include "experts/covering/symmetric_anneal.h"
 #include "tessera/base/error.h"
 #include "tessera/base/random.h"
 
@@ -48,20 +49,30 @@ Design two_halves(const CoveringProblem& problem) {
 // Above this many classes the pair counters of the greedy search would take more than 50 MB.
 constexpr int kMostGreedyClasses = 5000;
 
-// Fewer and fewer sets by annealing, each number with longer and longer attempts.
-void anneal_down(Incumbent& incumbent) {
+// Fewer and fewer sets by plain annealing for about `seconds`; `moves` of an attempt double with every failure.
+void anneal_down(Incumbent& incumbent, double seconds, int64_t& moves, Random& random) {
   const CoveringProblem& problem = incumbent.problem();
-  Random random(incumbent.seed());
-  int64_t moves = 20'000 * static_cast<int64_t>(problem.classes);
-  while (!incumbent.stop()) {
-    const int64_t sets = incumbent.sets() - 1;
+  const double until = incumbent.seconds() + seconds;
+  const auto stop = [&] { return incumbent.stop() || incumbent.seconds() >= until; };
+  while (!stop()) {
     const AnnealResult result =
-        anneal(problem, sets, {.moves = moves, .seed = random.bits(), .stop = [&] { return incumbent.stop(); }});
+        anneal(problem, incumbent.sets() - 1, {.moves = moves, .seed = random.bits(), .stop = stop});
     if (result.cost == 0) {
       incumbent.offer(result.design, "simulated annealing");
     } else {
       moves *= 2;
     }
+  }
+}
+
+// Plain annealing and annealing under automorphisms take turns of growing length.
+void anneal_in_turns(Incumbent& incumbent) {
+  Random random(incumbent.seed());
+  int64_t moves = 20'000 * static_cast<int64_t>(incumbent.problem().classes);
+  double turn = 0.5;  // seconds
+  for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
+    anneal_down(incumbent, turn, moves, random);
+    anneal_symmetric(incumbent, turn, round);
   }
 }
 
@@ -74,7 +85,7 @@ void search(Incumbent& incumbent) {
   }
   if (incumbent.reached() || problem.classes > kMostGreedyClasses) return;
   incumbent.offer(greedy_covering(problem, incumbent.seed()), "greedy");
-  if (problem.classes <= kMostAnnealedClasses) anneal_down(incumbent);
+  if (problem.classes <= kMostAnnealedClasses) anneal_in_turns(incumbent);
 }
 
 // The last word before a design leaves: an answer that does not cover is our mistake, not the user's.

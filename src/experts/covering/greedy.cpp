@@ -23,6 +23,18 @@ class Greedy {
     return design;
   }
 
+  void cover(const std::vector<int>& set) {
+    for (const int a : set) {
+      for (const int b : set) {
+        uint16_t& need = need_[static_cast<size_t>(a) * classes_ + static_cast<size_t>(b)];
+        if (a == b || need == 0) continue;
+        --need;
+        --open_[static_cast<size_t>(a)];
+        --total_;
+      }
+    }
+  }
+
  private:
   // The class of largest value, ties at random.
   template <typename Value>
@@ -57,18 +69,6 @@ class Greedy {
     return set;
   }
 
-  void cover(const std::vector<int>& set) {
-    for (const int a : set) {
-      for (const int b : set) {
-        uint16_t& need = need_[static_cast<size_t>(a) * classes_ + static_cast<size_t>(b)];
-        if (a == b || need == 0) continue;
-        --need;
-        --open_[static_cast<size_t>(a)];
-        --total_;
-      }
-    }
-  }
-
   const CoveringProblem& problem_;
   size_t classes_;
   Random random_;
@@ -80,5 +80,11 @@ class Greedy {
 }  // namespace
 
 Design greedy_covering(const CoveringProblem& problem, uint64_t seed) { return Greedy(problem, seed).run(); }
+
+Design greedy_completion(const CoveringProblem& problem, const Design& begun, uint64_t seed) {
+  Greedy greedy(problem, seed);
+  for (const std::vector<int>& set : begun.sets) greedy.cover(set);
+  return greedy.run();
+}
 
 }  // namespace tessera::experts

@@ -11,4 +11,7 @@ namespace tessera::experts {
 // One design with ties broken at random. O(sets x K x R) time, K^2 counters of two bytes.
 Design greedy_covering(const CoveringProblem& problem, uint64_t seed);
 
+// Sets that cover what `begun` leaves open.
+Design greedy_completion(const CoveringProblem& problem, const Design& begun, uint64_t seed);
+
 }  // namespace tessera::experts
