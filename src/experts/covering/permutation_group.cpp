@@ -117,13 +117,23 @@ std::vector<std::vector<int>> PermutationGroup::images(const std::vector<int>& s
 
 std::vector<PermutationGroup> groups_to_try(int points, int size) {
   std::vector<PermutationGroup> groups;
-  const int most_fixed = std::max(3, size);
+  const int most_fixed = std::max(3, size + 1);
   for (int n = 2; n <= points; ++n) {
     for (int cycles = points / n; cycles >= 1 && points - cycles * n <= most_fixed; --cycles) {
       const int fixed = points - cycles * n;
       const Permutation rotation = on_cycles(points, n, cycles, [&](int x) { return (x + 1) % n; });
       groups.emplace_back(points, std::vector<Permutation>{rotation},
                           fmt::format("rotation of {} cycles of {}, {} fixed", cycles, n, fixed));
+      for (int d = 2; d < n && d <= fixed; ++d) {  // the points that are left in cycles of a divisor
+        if (n % d != 0) continue;
+        Permutation mixed = rotation;
+        for (int first = cycles * n; first + d <= points; first += d) {
+          for (int x = 0; x < d; ++x) mixed[static_cast<size_t>(first + x)] = first + (x + 1) % d;
+        }
+        groups.emplace_back(
+            points, std::vector<Permutation>{mixed},
+            fmt::format("rotation of {} cycles of {} and {} of {}, {} fixed", cycles, n, fixed / d, d, fixed % d));
+      }
       for (int m = 2; m < n; ++m) {
         const int order = multiplicative_order(m, n);
         // One multiplier per order is enough of a variety; larger orders leave too few sets to choose.

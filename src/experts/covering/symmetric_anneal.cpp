@@ -18,6 +18,8 @@ namespace {
 constexpr int kCoolingSteps = 100;
 constexpr int64_t kMovesPerQuestion = 4096;
 constexpr size_t kLargestLoss = 64;
+constexpr int64_t kFirstMoves = 50'000, kMostMoves = 800'000;  // of one attempt
+constexpr size_t kFewestPlans = 12;                            // that go on for good
 
 // Base sets of one kind: `count` of them, each the union of `orbits` orbits of full length and `points` fixed points of
 // a subgroup. The trivial subgroup has points as orbits.
@@ -33,7 +35,7 @@ struct Plan {
   const PermutationGroup* group = nullptr;
   std::vector<Kind> kinds;
   int64_t sets = 0;
-  double merit = 0;  // cost of the last attempt, less is better
+  double merit = 1e9;  // of the best attempt, less is better
   std::string name() const {
     std::string text = group->name();
     for (const Kind& kind : kinds) text += fmt::format(", {} base sets with {} images", kind.count, kind.images);
@@ -55,6 +57,11 @@ class SymmetricAnnealer {
         bases_.push_back({});
         choose(kind.long_units, kind.orbits);
         choose(kind.short_units, kind.points);
+        Base& base = bases_.back();
+        for (const Member& member : base.members) base.points.push_back(member.unit->front());
+        for (const Member& member : base.members) {
+          if (member.unit->size() != 1) base.points.clear();
+        }
       }
     }
   }
@@ -98,6 +105,7 @@ class SymmetricAnnealer {
   };
   struct Base {
     std::vector<Member> members;
+    std::vector<int> points;  // of the members, when all of them are single points; otherwise empty
   };
 
   // Most classes have as many pairs as the group has elements; losses are counted in that unit.
@@ -144,6 +152,37 @@ class SymmetricAnnealer {
     }
   }
 
+  // The same move for a base set of single points, without the detours over units.
+  void propose_point(Base& base, Member& member, const std::vector<int>& added) {
+    const int in = added[0], out = (*member.unit)[0];
+    const int* row_in = &class_of_[static_cast<size_t>(in) * points_];
+    const int* row_out = &class_of_[static_cast<size_t>(out) * points_];
+    const int64_t before = cost_;
+    for (const int x : base.points) {
+      if (x == out) continue;
+      const auto lost = static_cast<size_t>(row_out[x]), won = static_cast<size_t>(row_in[x]);
+      if (--count_[lost] < problem_.lambda) cost_ += weight_[lost];
+      if (count_[won]++ < problem_.lambda) cost_ -= weight_[won];
+    }
+    if (rejected(cost_ - before)) {
+      for (const int x : base.points) {
+        if (x == out) continue;
+        --count_[static_cast<size_t>(row_in[x])];
+        ++count_[static_cast<size_t>(row_out[x])];
+      }
+      cost_ = before;
+      return;
+    }
+    member.unit = &added;
+    base.points[static_cast<size_t>(&member - base.members.data())] = in;
+  }
+
+  bool rejected(int64_t loss) {
+    if (loss <= 0) return false;
+    const auto units = static_cast<size_t>(static_cast<double>(loss) / unit_ + 0.5);
+    return units >= kLargestLoss || (random_.bits() >> 32) >= threshold_[units];
+  }
+
   void propose() {
     if (movable_.empty()) return;
     const auto [b, m] = movable_[static_cast<size_t>(random_.below(static_cast<int64_t>(movable_.size())))];
@@ -154,17 +193,14 @@ class SymmetricAnnealer {
     for (const Member& other : base.members) {
       if (other.unit == added) return;
     }
+    if (!base.points.empty()) return propose_point(base, member, *added);
     const int64_t before = cost_;
     count_pairs_of(base, m, *member.unit, -1);
     count_pairs_of(base, m, *added, 1);
-    const int64_t loss = cost_ - before;
-    if (loss > 0) {
-      const auto units = static_cast<size_t>(static_cast<double>(loss) / unit_ + 0.5);
-      if (units >= kLargestLoss || (random_.bits() >> 32) >= threshold_[units]) {
-        count_pairs_of(base, m, *added, -1);
-        count_pairs_of(base, m, *member.unit, 1);
-        return;
-      }
+    if (rejected(cost_ - before)) {
+      count_pairs_of(base, m, *added, -1);
+      count_pairs_of(base, m, *member.unit, 1);
+      return;
     }
     member.unit = added;
   }
@@ -225,15 +261,16 @@ void add_plans(const PermutationGroup& group, const CoveringProblem& problem, in
     }
     if (plan.sets >= low && plan.sets <= high && !plan.kinds.empty()) plans.push_back(std::move(plan));
   };
-  constexpr int64_t kMostShort = 12;
-  for (int64_t full = high / order; full >= std::max<int64_t>(0, high / order - 2); --full) {
+  // Sets with few images only fill up what full orbits leave over.
+  const int64_t most_short = std::max<int64_t>(order, 8);
+  for (int64_t full = high / order; full >= std::max<int64_t>(0, high / order - 1); --full) {
     add(full, {});
+    const int64_t left = std::min(high - full * order, most_short);
     for (size_t a = 0; a < shorts.size(); ++a) {
-      const int64_t left = high - full * order;
-      for (int64_t count = 1; count <= kMostShort && count * shorts[a].images <= left; ++count) {
+      for (int64_t count = 1; count * shorts[a].images <= left; ++count) {
         add(full, {{&shorts[a], count}});
         for (size_t b = 0; b < a; ++b) {
-          for (int64_t more = 1; more <= 4 && count * shorts[a].images + more * shorts[b].images <= left; ++more) {
+          for (int64_t more = 1; count * shorts[a].images + more * shorts[b].images <= left; ++more) {
             add(full, {{&shorts[a], count}, {&shorts[b], more}});
           }
         }
@@ -263,25 +300,23 @@ void anneal_symmetric(Incumbent& incumbent, double seconds, uint64_t round) {
     add_plans(group, problem, incumbent.best().bound.sets, incumbent.sets() - 1, plans);
   }
   random.shuffle(plans);
-  int64_t moves = 30'000;
+  int64_t moves = kFirstMoves;
   while (!plans.empty() && !stop()) {
     for (Plan& plan : plans) {
       if (stop()) return;
-      if (plan.sets >= incumbent.sets()) {
-        plan.merit = 1e9;
-        continue;
-      }
+      if (plan.sets >= incumbent.sets()) continue;
       SymmetricAnnealer annealer(problem, plan, random.bits());
       annealer.run(moves, stop);
       // An uncovered pair is worth a fraction of a set.
       const double pairs = static_cast<double>(problem.size) * (problem.size - 1) / 2;
-      plan.merit = static_cast<double>(plan.sets) + 4 * static_cast<double>(annealer.cost()) / pairs;
+      plan.merit =
+          std::min(plan.merit, static_cast<double>(plan.sets) + 4 * static_cast<double>(annealer.cost()) / pairs);
       incumbent.offer(completed(problem, annealer.design(), random.bits()), "annealing under " + plan.name());
     }
-    std::stable_sort(plans.begin(), plans.end(), [](const Plan& a, const Plan& b) { return a.merit < b.merit; });
     std::erase_if(plans, [&](const Plan& plan) { return plan.sets >= incumbent.sets(); });
-    if (plans.size() > 4) plans.resize((plans.size() + 1) / 2);
-    moves *= 2;
+    std::stable_sort(plans.begin(), plans.end(), [](const Plan& a, const Plan& b) { return a.merit < b.merit; });
+    plans.resize(std::min(plans.size(), std::max(kFewestPlans, plans.size() / 3)));
+    moves = std::min(2 * moves, kMostMoves);
   }
 }
 
