@@ -8,6 +8,7 @@
 #include "experts/covering/incumbent.h"
 #include "experts/covering/planes.h"
 #include "experts/covering/symmetric_anneal.h"
+#include "experts/covering/triples.h"
 #include "tessera/base/error.h"
 #include "tessera/base/random.h"
 
@@ -78,7 +79,10 @@ void anneal_in_turns(Incumbent& incumbent) {
 
 void search(Incumbent& incumbent) {
   const CoveringProblem& problem = incumbent.problem();
-  if (problem.lambda == 1) {
+  if (problem.lambda == 1 && problem.size == 3) {
+    incumbent.offer(triple_covering(problem.classes, incumbent.seed()), "triple system");
+  }
+  if (problem.lambda == 1 && !incumbent.reached()) {
     for (NamedDesign& plane : plane_coverings(problem, incumbent.seed())) {
       incumbent.offer(std::move(plane.design), plane.name);
     }
