@@ -9,6 +9,9 @@ void add_experts(CLI::App& app) {
       app.add_subcommand("experts", "a classifier of many classes out of small classifiers of a few classes each");
   experts->require_subcommand(1);
   add_experts_design(*experts);
+  add_experts_verify(*experts);
+  add_experts_bound(*experts);
+  add_experts_simulate(*experts);
 }
 
 }  // namespace tessera::cli

@@ -6,6 +6,9 @@
 
 namespace tessera::cli {
 
+void add_experts_bound(CLI::App& experts);
 void add_experts_design(CLI::App& experts);
+void add_experts_simulate(CLI::App& experts);
+void add_experts_verify(CLI::App& experts);
 
 }  // namespace tessera::cli

@@ -1,8 +1,11 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <memory>
 
 #include "cli/command_experts.h"
+#include "cli/experts_certificate.h"
+#include "tessera/base/error.h"
 #include "tessera/experts/covering.h"
 #include "tessera/experts/design_file.h"
 
@@ -18,25 +21,31 @@ struct DesignCommand {
   bool json = false;
 };
 
-nlohmann::json certificate(const DesignCommand& command, const Covering& covering) {
-  const PairCoverage pairs = count_pairs(covering.design);
-  const auto sets = static_cast<int64_t>(covering.design.sets.size());
-  return {{"method", covering.method},
-          {"sets", sets},
-          {"lower_bound", covering.bound.sets},
-          {"lower_bound_source", covering.bound.source},
-          {"ratio", static_cast<double>(sets) / static_cast<double>(covering.bound.sets)},
-          {"lambda_min", pairs.lambda_min},
-          {"errors_survived", pairs.errors_survived()},
-          {"degrees", {pairs.degree_min, pairs.degree_max}},
-          {"seed", command.options.seed}};
-}
-
-void run_design(const DesignCommand& command) {
+void run_design(DesignCommand& command) {
+  const bool terminal = isatty(STDERR_FILENO) == 1;
+  if (terminal) {
+    command.options.progress = [](int64_t sets, double seconds, const std::string& method) {
+      fmt::print(stderr, "\r\033[K{:.1f} s: {} sets ({})", seconds, sets, method.substr(0, 80));
+      std::fflush(stderr);
+      return true;
+    };
+  }
   const Covering covering = find_covering(command.problem, command.options);
-  const DesignFile file{.design = covering.design, .class_names = {}, .certificate = certificate(command, covering)};
+  if (terminal) fmt::print(stderr, "\r\033[K");
+  const DesignFacts facts = design_facts(covering.design);
+  DesignFile file{.design = covering.design, .class_names = {}, .certificate = to_json(facts)};
+  file.certificate["method"] = covering.method;
+  file.certificate["seed"] = command.options.seed;
+  // The bound for what was asked: sets of `size`, not of the largest size that was needed.
+  file.certificate["lower_bound"] = covering.bound.sets;
+  file.certificate["lower_bound_source"] = covering.bound.source;
   if (!command.out.empty()) write_design(command.out, file);
-  fmt::print("{}", format_design(file));
+  if (command.json) {
+    fmt::print("{}", format_design(file));
+    return;
+  }
+  fmt::print("{}found by {} after {:.2f} s, seed {}\n{}", describe(facts, file), covering.method, covering.seconds,
+             command.options.seed, list_sets(file));
 }
 
 }  // namespace
@@ -46,11 +55,12 @@ void add_experts_design(CLI::App& experts) {
   CLI::App* design = experts.add_subcommand("design", "few sets of R classes such that every two classes share one");
   design->add_option("--classes", command->problem.classes, "K, the number of classes")->required();
   design->add_option("--size", command->problem.size, "R, the most classes of one set")->required();
-  design->add_option("--lambda", command->problem.lambda, "sets that every two classes share");
-  design->add_option("--seconds", command->options.seconds, "time for the search");
+  design->add_option("--lambda", command->problem.lambda,
+                     "sets that every two classes share; 2 e + 1 survives e in-set errors");
+  design->add_option("--seconds", command->options.seconds, "most time for the search; it ends at the lower bound");
   design->add_option("--seed", command->options.seed, "of everything random");
   design->add_option("--out", command->out, "design file to write");
-  design->add_flag("--json", command->json, "print JSON");
+  design->add_flag("--json", command->json, "print the design file");
   design->callback([command] { run_design(*command); });
 }
 
