@@ -19,7 +19,9 @@
 #include "tessera/base/clock.h"
 #include "tessera/base/file.h"
 #include "tessera/base/interrupt.h"
+#include "tessera/base/random.h"
 #include "tessera/experts/covering.h"
+#include "tessera/experts/select.h"
 
 namespace {
 
@@ -126,6 +128,72 @@ std::vector<Row> robust() {
   return rows;
 }
 
+// Random experts of 3 to 12 classes; sets for the pairs that they leave open replace the last ones, so that every pair
+// is held by some candidate.
+Design random_candidates(int classes, int64_t experts, uint64_t seed) {
+  Random random(seed);
+  const auto draw = [&](int size) {
+    std::vector<int> all(static_cast<size_t>(classes));
+    for (int i = 0; i < classes; ++i) all[static_cast<size_t>(i)] = i;
+    random.shuffle(all);
+    all.resize(static_cast<size_t>(size));
+    std::sort(all.begin(), all.end());
+    return all;
+  };
+  Design design{.classes = classes, .sets = {}};
+  for (int64_t j = 0; j < experts; ++j) design.sets.push_back(draw(static_cast<int>(3 + random.below(10))));
+  for (;;) {
+    const PairCoverage pairs = count_pairs(design, 1);
+    if (pairs.uncovered == 0) return design;
+    const auto [a, b] = pairs.uncovered_pairs[0];
+    std::vector<int> set = draw(static_cast<int>(3 + random.below(10)));
+    set[0] = a;
+    set[1] = b;
+    std::sort(set.begin(), set.end());
+    set.erase(std::unique(set.begin(), set.end()), set.end());
+    design.sets.push_back(set);
+  }
+}
+
+void select(const Settings& settings) {
+  nlohmann::json lines = nlohmann::json::array();
+  for (const int classes : {26, 100}) {
+    for (const int64_t experts : {200, 2000}) {
+      const Design candidates = random_candidates(classes, experts, settings.seed);
+      Selection chosen;
+      const Stopwatch watch;
+      const double cpu = bench::cpu_seconds([&] {
+        chosen = select_experts({.candidates = candidates}, {.seconds = settings.seconds, .seed = settings.seed});
+      });
+      const double wall = watch.elapsed().wall_ms / 1000;
+      const double gap = 100 * (chosen.cost / chosen.lp_bound - 1),
+                   proved = 100 * (chosen.cost / chosen.lower_bound - 1);
+      fmt::print(
+          "K {:3}  candidates {:4}  chosen {:4g}  relaxation {:8.3f} gap {:5.2f} %  proved {:8.3f} ({}) gap {:5.2f} %  "
+          "{:.1f} s wall {:.1f} s cpu  {}\n",
+          classes, candidates.sets.size(), chosen.cost, chosen.lp_bound, gap, chosen.lower_bound, chosen.bound_source,
+          proved, wall, cpu, chosen.method);
+      std::fflush(stdout);
+      lines.push_back({{"classes", classes},
+                       {"candidates", candidates.sets.size()},
+                       {"chosen", chosen.cost},
+                       {"lp_bound", chosen.lp_bound},
+                       {"lower_bound", chosen.lower_bound},
+                       {"lower_bound_source", chosen.bound_source},
+                       {"gap_to_lp_percent", gap},
+                       {"gap_to_bound_percent", proved},
+                       {"seconds", wall},
+                       {"method", chosen.method}});
+    }
+  }
+  const nlohmann::json document = {{"machine", machine_description()},
+                                   {"bench", "select"},
+                                   {"seed", settings.seed},
+                                   {"seconds", settings.seconds},
+                                   {"cells", lines}};
+  write_file_atomically(settings.out + "/select.json", document.dump(1) + "\n");
+}
+
 void moves(const Settings& settings) {
   nlohmann::json lines = nlohmann::json::array();
   for (const Row& row : {Row{{26, 4, 1}, 57}, Row{{32, 5, 1}, 50}, Row{{32, 6, 1}, 36}, Row{{32, 8, 1}, 18},
@@ -171,6 +239,7 @@ int main(int argc, char** argv) {
   command("planes", "planes up to order 16", [&] { run_rows("planes", planes(), settings); });
   command("scale", "large designs", [&] { run_rows("scale", scale(), settings); });
   command("robust", "every pair three times", [&] { run_rows("robust", robust(), settings); });
+  command("select", "fewest of given experts", [&] { select(settings); });
   command("moves", "speed of annealing", [&] { moves(settings); });
   try {
     catch_interrupts();

@@ -10,6 +10,7 @@ void add_experts(CLI::App& app) {
   experts->require_subcommand(1);
   add_experts_design(*experts);
   add_experts_verify(*experts);
+  add_experts_select(*experts);
   add_experts_bound(*experts);
   add_experts_simulate(*experts);
 }

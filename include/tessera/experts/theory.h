@@ -6,8 +6,8 @@
 //   Simulation result = simulate(design, {.outsiders = Outsiders::adversarial, .in_set_error = 0});
 //   result.rules[0].errors;   // 0 for the deficit rule when every pair is covered
 //
-// Source: section headings of Ahn, Ozgur, Pilanci (2020) name the adversarial and the stochastic model; the formulas
-// are derived in docs/experts.md.
+// Source: the adversarial and the stochastic model are those of Ahn, Ozgur, Pilanci (IEEE JSAIT 2020); the formulas are
+// derived in docs/experts.md.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,39 @@
+// Weighted set cover on sparse columns, what is left of a selection after reductions.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace tessera::experts {
+
+struct SetCover {
+  int64_t rows = 0;
+  std::vector<std::vector<int>> columns;  // rows of each column, ascending
+  std::vector<double> costs;              // > 0, one per column
+  bool whole_costs = false;               // all costs are whole numbers
+};
+
+// Columns of a cover: best ratio of newly covered rows to cost first, then reverse deletion. Every row must lie in a
+// column.
+std::vector<int> greedy_cover(const SetCover& problem);
+
+double cost_of(const SetCover& problem, const std::vector<int>& cover);
+
+// Improves a cover until `stop(cost)` says so.
+std::vector<int> search_cover(const SetCover& problem, std::vector<int> start, uint64_t seed,
+                              const std::function<bool(double cost)>& stop);
+
+struct MipResult {
+  double lp_bound = 0;     // 0: not solved in time
+  double bound = 0;        // best proved
+  std::vector<int> cover;  // empty: nothing better than the start
+  bool proven = false;     // the search tree is finished
+};
+
+// The linear relaxation, and branch and cut from the given cover when `branch` seconds are positive. select_cbc.cpp is
+// the only file that knows CBC.
+MipResult solve_relaxation(const SetCover& problem, double seconds);
+MipResult branch_and_cut(const SetCover& problem, const std::vector<int>& start, double seconds);
+
+}  // namespace tessera::experts
