@@ -42,7 +42,7 @@ TEST(CudaSchedule, QueryTilesOfSeveralSequences) {
 TEST(CudaSchedule, TilesAndMasksAgreeWithCounting) {
   for (int key_tile : {64, 128}) {
     for (int key_rows : {0, 1, 64, 100, 300, 1000}) {
-      for (int first : {0, 1, 63, 128, 500}) {
+      for (int first : {0, 1, 62, 63, 126, 127, 128, 500}) {
         for (int rows : {1, 64, 128}) {
           QueryTile tile{0, 0, rows, first};
           int visible = visible_tiles(tile, key_rows, key_tile);
