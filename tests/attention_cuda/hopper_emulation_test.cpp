@@ -91,7 +91,7 @@ class Run {
                      .partial_lse = partial_lse_.data()};
     int next_item = 0;
     std::memset(raw, 0xff, sizeof(raw));  // NaN wherever nothing was written
-    block = std::make_unique<Block>();
+    the_block = std::make_unique<Block>();
     std::vector<std::thread> threads;
     for (unsigned t = 0; t < kBlockThreads; ++t) {
       threads.emplace_back([&, t] {

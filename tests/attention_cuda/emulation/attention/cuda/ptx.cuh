@@ -64,14 +64,14 @@ struct Block {
   std::barrier<> all{kBlockThreads};
   std::unique_ptr<Warp[]> warps = std::make_unique<Warp[]>(kBlockThreads / 32);
 };
-inline std::unique_ptr<Block> block;
+inline std::unique_ptr<Block> the_block;
 
 struct ThreadIndex {
   unsigned x;
 };
 inline thread_local ThreadIndex threadIdx;
 
-inline Warp& this_warp() { return block->warps[threadIdx.x / 32]; }
+inline Warp& this_warp() { return the_block->warps[threadIdx.x / 32]; }
 
 inline uint32_t shuffle(uint32_t value, unsigned source_lane) {
   Warp& warp = this_warp();
@@ -95,7 +95,7 @@ inline int __shfl_sync(unsigned, int value, int lane) {
   return static_cast<int>(shuffle(static_cast<uint32_t>(value), static_cast<unsigned>(lane)));
 }
 inline void __syncwarp() { this_warp().meet.arrive_and_wait(); }
-inline void __syncthreads() { block->all.arrive_and_wait(); }
+inline void __syncthreads() { the_block->all.arrive_and_wait(); }
 inline int atomicAdd(int* counter, int value) { return std::atomic_ref<int>(*counter).fetch_add(value); }
 inline int min(int a, int b) { return a < b ? a : b; }
 
@@ -106,8 +106,8 @@ inline uint32_t shared_address(const void* pointer) {
 }
 
 inline EmulatedBarrier& find(uint64_t* barrier) {
-  auto found = block->barriers.find(barrier);
-  if (found == block->barriers.end()) throw std::logic_error("a barrier was used before it was initialised");
+  auto found = the_block->barriers.find(barrier);
+  if (found == the_block->barriers.end()) throw std::logic_error("a barrier was used before it was initialised");
   return found->second;
 }
 
@@ -116,35 +116,35 @@ inline void settle(EmulatedBarrier& barrier) {
   if (barrier.arrivals == barrier.count && barrier.bytes == 0) {
     barrier.arrivals = 0;
     ++barrier.phase;
-    block->changed.notify_all();
+    the_block->changed.notify_all();
   }
 }
 
 inline void mbarrier_init(uint64_t* barrier, uint32_t count) {
-  std::lock_guard lock(block->mutex);
-  block->barriers[barrier] = {count, 0, 0, 0};
+  std::lock_guard lock(the_block->mutex);
+  the_block->barriers[barrier] = {count, 0, 0, 0};
 }
 inline void fence_barrier_init() {}
 inline void mbarrier_arrive(uint64_t* barrier) {
-  std::lock_guard lock(block->mutex);
+  std::lock_guard lock(the_block->mutex);
   EmulatedBarrier& found = find(barrier);
   ++found.arrivals;
   settle(found);
 }
 inline void mbarrier_arrive_expect(uint64_t* barrier, uint32_t bytes) {
-  std::lock_guard lock(block->mutex);
+  std::lock_guard lock(the_block->mutex);
   EmulatedBarrier& found = find(barrier);
   ++found.arrivals;
   found.bytes += bytes;
   settle(found);
 }
 inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
-  std::unique_lock lock(block->mutex);
+  std::unique_lock lock(the_block->mutex);
   EmulatedBarrier& found = find(barrier);
-  block->changed.wait(lock, [&] { return (found.phase & 1) != parity; });
+  the_block->changed.wait(lock, [&] { return (found.phase & 1) != parity; });
 }
 inline void complete(uint64_t* barrier, int64_t bytes) {
-  std::lock_guard lock(block->mutex);
+  std::lock_guard lock(the_block->mutex);
   EmulatedBarrier& found = find(barrier);
   found.bytes -= bytes;
   settle(found);
@@ -185,25 +185,25 @@ template <int kRegisters>
 void register_decrease() {}
 
 inline void named_barrier_arrive(int index, int threads) {
-  std::lock_guard lock(block->mutex);
-  NamedBarrier& named = block->named[index];
+  std::lock_guard lock(the_block->mutex);
+  NamedBarrier& named = the_block->named[index];
   if (++named.arrived == threads) {
     named.arrived = 0;
     ++named.generation;
-    block->changed.notify_all();
+    the_block->changed.notify_all();
   }
 }
 inline void named_barrier_sync(int index, int threads) {
-  std::unique_lock lock(block->mutex);
-  NamedBarrier& named = block->named[index];
+  std::unique_lock lock(the_block->mutex);
+  NamedBarrier& named = the_block->named[index];
   int generation = named.generation;
   if (++named.arrived == threads) {
     named.arrived = 0;
     ++named.generation;
-    block->changed.notify_all();
+    the_block->changed.notify_all();
     return;
   }
-  block->changed.wait(lock, [&] { return named.generation != generation; });
+  the_block->changed.wait(lock, [&] { return named.generation != generation; });
 }
 
 inline float exp2_approximate(float x) { return std::exp2(x); }
