@@ -13,9 +13,7 @@ void raise(Bound& best, int64_t sets, const char* source) {
 }
 
 // Schoenheim (1964): each point needs ceil(lambda (v - 1) / (k - 1)) sets, each set holds k points.
-int64_t schoenheim(int64_t v, int64_t k, int64_t lambda) {
-  return ceil_div(v * ceil_div(lambda * (v - 1), k - 1), k);
-}
+int64_t schoenheim(int64_t v, int64_t k, int64_t lambda) { return ceil_div(v * ceil_div(lambda * (v - 1), k - 1), k); }
 
 // Hanani: with equality in both steps one point would carry the whole excess and have too few partners for it.
 void hanani(Bound& best, int64_t v, int64_t k, int64_t lambda) {
@@ -25,10 +23,12 @@ void hanani(Bound& best, int64_t v, int64_t k, int64_t lambda) {
 }
 
 // Bryant, Buchanan, Horsley, Maenhaut and Scharaschkin (2011): the Gram matrix of the points of least degree r is
-// positive definite when their excess d = r (k - 1) - lambda (v - 1) is below r - lambda, so there are at most b of them.
+// positive definite when their excess d = r (k - 1) - lambda (v - 1) is below r - lambda, so there are at most b of
+// them.
 void bose_type(Bound& best, int64_t v, int64_t k, int64_t lambda) {
   const int64_t r = ceil_div(lambda * (v - 1), k - 1);
-  if (r * (k - 1) - lambda * (v - 1) < r - lambda) raise(best, ceil_div(v * (r + 1), k + 1), "Bose-type (Bryant et al.)");
+  if (r * (k - 1) - lambda * (v - 1) < r - lambda)
+    raise(best, ceil_div(v * (r + 1), k + 1), "Bose-type (Bryant et al.)");
 }
 
 // Mills (1979) for b <= 12, Todorov for 13: b sets of share 1 / tau cover at most the share given here.

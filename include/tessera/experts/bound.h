@@ -13,7 +13,8 @@ struct Bound {
   std::string source;  // which bound it is
 };
 
-// The best of the bounds in src/experts/bound.cpp (Schoenheim, Hanani, Bose-type, few sets, sets of four), O(1). classes >= 1, size >= 2 (or classes = 1), lambda >= 1.
+// The best of the bounds in src/experts/bound.cpp (Schoenheim, Hanani, Bose-type, few sets, sets of four), O(1). Needs
+// classes >= 1, size >= 2 (or classes = 1), lambda >= 1.
 Bound lower_bound(int classes, int size, int lambda);
 
 }  // namespace tessera::experts
