@@ -2,6 +2,7 @@
 #include <cmath>
 #include <string>
 
+#include "attention/cuda/fallback_launch.h"
 #include "attention/cuda/hopper_launch.h"
 #include "attention/cuda/hopper_maps.h"
 #include "attention/cuda/list_plan.h"
@@ -119,15 +120,14 @@ void check_scratch(const Launch& launch, size_t needed) {
   }
 }
 
-void check_kernel(Kernel asked) {
-  const int capability = compute_capability();
-  if (asked == Kernel::mma_sync) {
-    throw Error(ErrorCode::unsupported, "CUDA attention: the mma.sync kernel is not built yet; use Kernel::automatic");
-  }
-  if (kernel_for(capability) != Kernel::wgmma) {
+Kernel pick(Kernel asked) {
+  int capability = compute_capability();
+  Kernel best = kernel_for(capability);
+  if (asked == Kernel::wgmma && best != Kernel::wgmma) {
     throw Error(ErrorCode::unsupported, "CUDA attention: the wgmma kernel needs compute capability 9.0, found " +
                                             std::to_string(capability / 10) + "." + std::to_string(capability % 10));
   }
+  return asked == Kernel::automatic ? best : asked;
 }
 
 TensorMapSource map_source(const DeviceView& view, int box_rows) {
@@ -208,13 +208,18 @@ size_t workspace_bytes(const AttentionArguments& arguments, const DeviceWorkList
 
 void attend_dense(const AttentionArguments& arguments, const Launch& launch, Kernel kernel) {
   check(arguments);
-  check_kernel(kernel);
+  kernel = pick(kernel);
   Problem problem = make_problem(arguments);
   if (problem.query_tiles == 0) return;
   check_scratch(launch, workspace_bytes(arguments));
   check_pointers(arguments, launch);
   auto* stream = static_cast<cudaStream_t>(launch.stream);
   bool half_precision = arguments.queries.type == ElementType::f16;
+  if (kernel == Kernel::mma_sync) {
+    check_cuda(launch_fallback({.problem = problem, .work = {}, .half_precision = half_precision, .stream = stream}),
+               "launching the attention kernel");
+    return;
+  }
   HopperMaps maps = make_maps(arguments, dense_key_tile(problem.head_dim));
   check_cuda(cudaMemsetAsync(launch.data, 0, 16, stream), "clearing the item counter");
   launch_hopper_kernel({.problem = problem,
@@ -232,7 +237,7 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
     throw Error(ErrorCode::unsupported,
                 "CUDA attention: the mean correction is not built yet; use correction_levels = 0");
   }
-  check_kernel(kernel);
+  kernel = pick(kernel);
   Problem problem = make_problem(arguments);
   if (problem.query_tiles == 0) return;
   check_scratch(launch, workspace_bytes(arguments, work));
@@ -270,6 +275,10 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
                      .column_values = memory.column_values,
                      .stream = stream};
   if (columns) check_cuda(launch_column_keep(plan), "launching the column marks");
+  if (kernel == Kernel::mma_sync) {
+    check_cuda(launch_fallback({problem, lists, half_precision, true, stream}), "launching the attention kernel");
+    return;
+  }
   if (problem.head_dim == 256 && work.key_tile != 64) {
     throw Error(ErrorCode::unsupported, "CUDA attention: head_dim 256 needs work lists with key_tile 64, found 128");
   }

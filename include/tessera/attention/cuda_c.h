@@ -1,0 +1,68 @@
+/* C interface of CUDA attention, for other languages. The same contracts as tessera/attention/cuda.h.
+ *
+ *   if (tessera_cuda_attend_dense(&attention, &launch) != 0) puts(tessera_cuda_last_error());
+ *
+ * Functions return 0, or 1 + the number of tessera::ErrorCode; the sentence of the calling thread's last error stays
+ * readable until its next call. No function throws. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { TESSERA_CUDA_BF16 = 0, TESSERA_CUDA_F16 = 1, TESSERA_CUDA_F32 = 2 };
+enum { TESSERA_CUDA_AUTOMATIC = 0, TESSERA_CUDA_WGMMA = 1, TESSERA_CUDA_MMA_SYNC = 2 };
+
+typedef struct {
+  void* data;
+  int32_t type; /* TESSERA_CUDA_BF16, ... */
+  int32_t rank;
+  int64_t shape[4];
+  int64_t strides[4]; /* elements */
+  int32_t device;
+} tessera_cuda_view;
+
+typedef struct {
+  int32_t query_begin, query_rows, key_begin, key_rows, first_position;
+} tessera_cuda_sequence;
+
+typedef struct {
+  tessera_cuda_view queries, keys, values, out, lse;
+  const tessera_cuda_sequence* sequences;
+  int32_t sequence_count;
+  float scale; /* 0: 1 / sqrt(head_dim) */
+} tessera_cuda_attention;
+
+typedef struct {
+  const int32_t* tile_begin;
+  const uint32_t* tiles;
+  const int32_t* columns;
+  const int32_t* column_count;
+  const int32_t* column_cut;
+  int64_t tile_capacity;
+  int32_t key_tile, list_heads, query_tiles, column_stride, correction_levels;
+} tessera_cuda_work_list;
+
+typedef struct {
+  void* data; /* device memory, aligned to 256 */
+  size_t bytes;
+  void* stream;   /* cudaStream_t */
+  int32_t kernel; /* TESSERA_CUDA_AUTOMATIC, ... */
+} tessera_cuda_launch;
+
+const char* tessera_cuda_last_error(void);
+int tessera_cuda_compute_capability(int32_t* capability);
+
+/* work may be null: dense. */
+int tessera_cuda_workspace_bytes(const tessera_cuda_attention* attention, const tessera_cuda_work_list* work,
+                                 size_t* bytes);
+int tessera_cuda_attend_dense(const tessera_cuda_attention* attention, const tessera_cuda_launch* launch);
+int tessera_cuda_attend(const tessera_cuda_attention* attention, const tessera_cuda_work_list* work,
+                        const tessera_cuda_launch* launch);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,129 @@
+#include <algorithm>
+#include <exception>
+#include <string>
+
+#include "tessera/attention/cuda.h"
+#include "tessera/attention/cuda_c.h"
+
+namespace tessera::attention::cuda {
+namespace {
+
+thread_local std::string last_error;
+
+template <typename Body>
+int guarded(const Body& body) noexcept {
+  try {
+    last_error.clear();
+    body();
+    return 0;
+  } catch (const Error& error) {
+    last_error = error.what();
+    return 1 + static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    last_error = error.what();
+    return 1 + static_cast<int>(ErrorCode::internal);
+  }
+}
+
+void require(const void* pointer, const char* name) {
+  if (pointer == nullptr) throw Error(ErrorCode::invalid_argument, std::string("CUDA attention: ") + name + " is null");
+}
+
+DeviceView to_view(const tessera_cuda_view& from) {
+  if (from.type < TESSERA_CUDA_BF16 || from.type > TESSERA_CUDA_F32 || from.rank < 0 || from.rank > 4) {
+    throw Error(ErrorCode::invalid_argument,
+                "CUDA attention: a view must have type 0 (bf16), 1 (f16) or 2 (f32) and rank 0 "
+                "to 4, found type " +
+                    std::to_string(from.type) + ", rank " + std::to_string(from.rank));
+  }
+  DeviceView view{
+      .data = from.data, .type = static_cast<ElementType>(from.type), .rank = from.rank, .device = from.device};
+  std::copy_n(from.shape, 4, view.shape.begin());
+  std::copy_n(from.strides, 4, view.strides.begin());
+  return view;
+}
+
+AttentionArguments to_arguments(const tessera_cuda_attention* from) {
+  require(from, "attention");
+  AttentionArguments arguments{.queries = to_view(from->queries),
+                               .keys = to_view(from->keys),
+                               .values = to_view(from->values),
+                               .out = to_view(from->out),
+                               .lse = to_view(from->lse),
+                               .scale = from->scale};
+  if (from->sequence_count > 0) require(from->sequences, "sequences");
+  for (int32_t s = 0; s < from->sequence_count; ++s) {
+    const tessera_cuda_sequence& sequence = from->sequences[s];
+    arguments.sequences.push_back(
+        {sequence.query_begin, sequence.query_rows, sequence.key_begin, sequence.key_rows, sequence.first_position});
+  }
+  return arguments;
+}
+
+DeviceWorkList to_work(const tessera_cuda_work_list& from) {
+  return {.key_tile = from.key_tile,
+          .list_heads = from.list_heads,
+          .query_tiles = from.query_tiles,
+          .tile_begin = from.tile_begin,
+          .tiles = from.tiles,
+          .tile_capacity = from.tile_capacity,
+          .column_stride = from.column_stride,
+          .columns = from.columns,
+          .column_count = from.column_count,
+          .column_cut = from.column_cut,
+          .correction_levels = from.correction_levels};
+}
+
+Launch to_launch(const tessera_cuda_launch& from) { return {from.data, from.bytes, from.stream}; }
+
+Kernel to_kernel(const tessera_cuda_launch& from) {
+  if (from.kernel < TESSERA_CUDA_AUTOMATIC || from.kernel > TESSERA_CUDA_MMA_SYNC) {
+    throw Error(ErrorCode::invalid_argument,
+                "CUDA attention: kernel must be 0 (automatic), 1 (wgmma) or 2 (mma.sync), found " +
+                    std::to_string(from.kernel));
+  }
+  return static_cast<Kernel>(from.kernel);
+}
+
+}  // namespace
+}  // namespace tessera::attention::cuda
+
+using namespace tessera::attention::cuda;
+
+extern "C" {
+
+const char* tessera_cuda_last_error(void) { return last_error.c_str(); }
+
+int tessera_cuda_compute_capability(int32_t* capability) {
+  return guarded([&] {
+    require(capability, "capability");
+    *capability = compute_capability();
+  });
+}
+
+int tessera_cuda_workspace_bytes(const tessera_cuda_attention* attention, const tessera_cuda_work_list* work,
+                                 size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes");
+    AttentionArguments arguments = to_arguments(attention);
+    *bytes = work ? workspace_bytes(arguments, to_work(*work)) : workspace_bytes(arguments);
+  });
+}
+
+int tessera_cuda_attend_dense(const tessera_cuda_attention* attention, const tessera_cuda_launch* launch) {
+  return guarded([&] {
+    require(launch, "launch");
+    attend_dense(to_arguments(attention), to_launch(*launch), to_kernel(*launch));
+  });
+}
+
+int tessera_cuda_attend(const tessera_cuda_attention* attention, const tessera_cuda_work_list* work,
+                        const tessera_cuda_launch* launch) {
+  return guarded([&] {
+    require(launch, "launch");
+    require(work, "work");
+    attend(to_arguments(attention), to_work(*work), to_launch(*launch), to_kernel(*launch));
+  });
+}
+
+}  // extern "C"

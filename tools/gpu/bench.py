@@ -1,0 +1,269 @@
+"""Error and speed of CUDA attention against cuDNN and FlashAttention-2 through PyTorch, in one process.
+
+    python3 tools/gpu/bench.py LIBRARY OUT_DIR [--stages error,dense,lists,lines] [--lengths 8192,32768,131072] [--seconds 1.0]
+
+Writes OUT_DIR/STAGE.json: machine, driver, clocks, and per row the repeats with median, quartiles and extremes; prints a table.
+Inputs are N(0, 1) in bf16, head_dim 128, four query heads per KV head; times are per call and per query head. Long lengths use
+fewer heads, every rival the same. TFLOP/s count 4 * 128 per causal (query, key) pair, or per pair of a computed tile.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "python"))
+import tessera_cuda  # noqa: E402
+
+HEAD_DIM = 128
+SEED = 20240
+
+
+def smi(fields):
+    try:
+        text = subprocess.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], capture_output=True,
+                              text=True, timeout=20).stdout
+        return text.strip().splitlines()[0]
+    except Exception as error:  # the figures stand without it
+        return f"not read: {error}"
+
+
+def machine():
+    return {"gpu": torch.cuda.get_device_name(), "driver_and_clocks": smi("driver_version,clocks.sm,clocks.mem,power.draw"),
+            "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "seed": SEED}
+
+
+def heads_for(length):
+    return (32, 8) if length <= 32768 else (8, 2) if length <= 131072 else (4, 1)
+
+
+def timed(call, seconds):
+    """Milliseconds of each repeat, after two warm-up calls."""
+    for _ in range(2):
+        call()
+    torch.cuda.synchronize()
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    stop.record()
+    torch.cuda.synchronize()
+    count = max(3, min(50, int(seconds * 1000 / max(start.elapsed_time(stop), 1e-3))))
+    events = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(count)]
+    for begin, end in events:
+        begin.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return [begin.elapsed_time(end) for begin, end in events]
+
+
+def row(name, times, flop, heads, **more):
+    quartiles = statistics.quantiles(times, n=4)
+    median = statistics.median(times)
+    result = {"name": name, "ms": median, "ms_per_head": median / heads, "tflops": flop / median / 1e9,
+              "ms_quartiles": [quartiles[0], quartiles[2]], "ms_extremes": [min(times), max(times)], "repeats": len(times),
+              "clocks_after": smi("clocks.sm,power.draw"), **more}
+    print(f"{name:44s} {median / heads:9.4f} ms/head {result['tflops']:7.1f} TFLOP/s  [{min(times) / heads:.4f} .. "
+          f"{max(times) / heads:.4f}] x{len(times)}", flush=True)
+    return result
+
+
+class Inputs:
+    def __init__(self, length, heads, kv_heads, head_dim=HEAD_DIM):
+        torch.manual_seed(SEED)
+        make = lambda h: torch.randn(length, h, head_dim, device="cuda", dtype=torch.bfloat16)
+        self.q, self.k, self.v = make(heads), make(kv_heads), make(kv_heads)
+        self.out = torch.empty_like(self.q)
+        self.lse = torch.empty(length, heads, device="cuda", dtype=torch.float32)
+
+    def ours(self):
+        return self.q, self.k, self.v, self.out, self.lse
+
+    def rival(self, backend):
+        """A call of PyTorch's attention on the same tensors, [1, heads, rows, head_dim] views; None when it refuses."""
+        q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (self.q, self.k, self.v))
+        group = q.shape[1] // k.shape[1]
+
+        def grouped():
+            with sdpa_kernel([backend]):
+                return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+        try:
+            grouped()
+            return grouped
+        except RuntimeError:
+            pass
+        wide_k, wide_v = (t.repeat_interleave(group, dim=1) for t in (k, v))
+
+        def expanded():
+            with sdpa_kernel([backend]):
+                return torch.nn.functional.scaled_dot_product_attention(q, wide_k, wide_v, is_causal=True)
+
+        try:
+            expanded()
+            return expanded
+        except RuntimeError as error:
+            print(f"# {backend}: {error}")
+            return None
+
+
+def scratch_for(library, inputs, work=None):
+    return torch.empty(library.workspace_bytes(*inputs.ours(), work=work), device="cuda", dtype=torch.uint8)
+
+
+def stream():
+    return torch.cuda.current_stream().cuda_stream
+
+
+def stage_error(library, options):
+    rows = []
+    for length in (512, 1000, 2048):
+        inputs = Inputs(length, 8, 2)
+        q, k, v = (t.double().transpose(0, 1) for t in (inputs.q, inputs.k, inputs.v))
+        k, v = k.repeat_interleave(4, 0), v.repeat_interleave(4, 0)
+        scores = (q @ k.transpose(1, 2)) / math.sqrt(HEAD_DIM)
+        scores.masked_fill_(torch.ones(length, length, device="cuda", dtype=torch.bool).triu(1), -math.inf)
+        lse = scores.logsumexp(-1).transpose(0, 1)
+        exact = (scores.softmax(-1) @ v).transpose(0, 1)
+        library.attend_dense(*inputs.ours(), scratch=scratch_for(library, inputs), stream=stream())
+        error = lambda found: ((found.double() - exact).norm() / exact.norm()).item()
+        flash = inputs.rival(SDPBackend.FLASH_ATTENTION)()[0].transpose(0, 1)
+        ours, theirs = error(inputs.out), error(flash)
+        lse_error = (inputs.lse.double() - lse).abs().max().item()
+        good = ours <= 1.5 * theirs and lse_error < 1e-3
+        rows.append({"length": length, "out_error": ours, "flash_error": theirs, "lse_error": lse_error, "good": good})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def stage_dense(library, options):
+    rows = []
+    for length in options.lengths:
+        heads, kv_heads = heads_for(length)
+        inputs = Inputs(length, heads, kv_heads)
+        scratch = scratch_for(library, inputs)
+        flop = 4 * HEAD_DIM * heads * length * (length + 1) / 2
+        calls = {"tessera": lambda: library.attend_dense(*inputs.ours(), scratch=scratch, stream=stream())}
+        for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("flash2", SDPBackend.FLASH_ATTENTION)):
+            rival = inputs.rival(backend)
+            if rival:
+                calls[name] = rival
+        for name, call in calls.items():
+            rows.append(row(f"dense {length} {name}", timed(call, options.seconds), flop, heads, length=length, heads=heads,
+                            who=name))
+        del calls
+        torch.cuda.empty_cache()
+    return rows
+
+
+def sorted_lists(chosen, key_tile, length):
+    """Per list the ascending key tiles -> (tile_begin, tiles) on the GPU, with the mask flag set; query tiles of 128."""
+    begin, tiles = [0], []
+    for query_tile, keys in chosen:
+        first_query = query_tile * 128
+        for key in keys:
+            end = (key + 1) * key_tile
+            masked = end > length or end > first_query + 1
+            tiles.append(key - 2**31 if masked else key)
+        begin.append(len(tiles))
+    to_gpu = lambda x: torch.tensor(x, dtype=torch.int32, device="cuda")
+    return to_gpu(begin), to_gpu(tiles)
+
+
+def stage_lists(library, options):
+    """Random tiles at 5 % density and dense lists: the rate per computed tile."""
+    rows = []
+    for length in options.lengths:
+        heads, kv_heads = heads_for(length)
+        inputs = Inputs(length, heads, kv_heads)
+        query_tiles = (length + 127) // 128
+        for key_tile in (128, 64):
+            generator = torch.Generator().manual_seed(SEED)
+            chosen = []
+            for _ in range(heads):
+                for t in range(query_tiles):
+                    visible = min((t * 128 + 128 + key_tile - 1) // key_tile, (length + key_tile - 1) // key_tile)
+                    picks = torch.rand(visible, generator=generator) < 0.05
+                    picks[-1] = True
+                    chosen.append((t, picks.nonzero().flatten().tolist()))
+            begin, tiles = sorted_lists(chosen, key_tile, length)
+            work = tessera_cuda.WorkList(begin, tiles, list_heads=heads, query_tiles=query_tiles, key_tile=key_tile)
+            scratch = scratch_for(library, inputs, work)
+            flop = 4 * HEAD_DIM * 128 * key_tile * tiles.numel()
+            call = lambda: library.attend(*inputs.ours(), work, scratch=scratch, stream=stream())
+            rows.append(row(f"lists {length} 128x{key_tile} 5%", timed(call, options.seconds), flop, heads, length=length,
+                            heads=heads, key_tile=key_tile, tiles=tiles.numel()))
+    return rows
+
+
+def stage_lines(library, options):
+    """MInference's (1000, 6096) lines: tiles of the diagonals plus 1,000 columns; planning and gathering included."""
+    rows = []
+    for length in options.lengths:
+        if length < 16384:
+            continue
+        heads, kv_heads = heads_for(length)
+        inputs = Inputs(length, heads, kv_heads)
+        query_tiles = (length + 127) // 128
+        generator = torch.Generator().manual_seed(SEED)
+        chosen, columns, cuts = [], [], []
+        for _ in range(heads):
+            distances = torch.zeros(length + 256, dtype=torch.bool)
+            distances[:4064] = True
+            for start in torch.randint(4064, length - 32, (64,), generator=generator).tolist():
+                distances[start:start + 32] = True
+            counts = torch.cat([torch.zeros(1, dtype=torch.long), distances.long().cumsum(0)])
+            offset = torch.arange(query_tiles)
+            low, high = (offset * 128 - 127).clamp(min=0), (offset * 128 + 128)
+            near = (counts[high] - counts[low]) > 0
+            offsets = near.nonzero().flatten().tolist()
+            chosen += [(t, [t - o for o in reversed(offsets) if o <= t]) for t in range(query_tiles)]
+            random = torch.randperm(length - 30, generator=generator)[:970] + 30
+            head_columns = torch.cat([torch.arange(30), random]).sort().values
+            columns.append(torch.nn.functional.pad(head_columns, (0, 24)))
+            cuts.append(torch.searchsorted(head_columns, torch.arange(1, query_tiles + 1) * 128))
+        begin, tiles = sorted_lists(chosen, 128, length)
+        to_gpu = lambda x: x.to(torch.int32).cuda().contiguous()
+        columns, cuts = to_gpu(torch.stack(columns)), to_gpu(torch.cat(cuts))
+        count = torch.full((heads,), 1000, dtype=torch.int32, device="cuda")
+        work = tessera_cuda.WorkList(begin, tiles, list_heads=heads, query_tiles=query_tiles, columns=columns,
+                                     column_count=count, column_cut=cuts, column_stride=1024)
+        scratch = scratch_for(library, inputs, work)
+        flop = 4 * HEAD_DIM * 128 * (128 * tiles.numel() + cuts.sum().item())
+        call = lambda: library.attend(*inputs.ours(), work, scratch=scratch, stream=stream())
+        rows.append(row(f"lines {length} (1000, 6096)", timed(call, options.seconds), flop, heads, length=length, heads=heads,
+                        tiles=tiles.numel(), list_bytes=4 * (tiles.numel() + begin.numel() + columns.numel() + cuts.numel()),
+                        scratch_bytes=scratch.numel()))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("library")
+    parser.add_argument("out")
+    parser.add_argument("--stages", default="error,dense,lists,lines")
+    parser.add_argument("--lengths", default="8192,32768,131072")
+    parser.add_argument("--seconds", type=float, default=1.0)
+    options = parser.parse_args()
+    options.lengths = [int(x) for x in options.lengths.split(",")]
+    library = tessera_cuda.Library(os.path.abspath(options.library))
+    os.makedirs(options.out, exist_ok=True)
+    failed = False
+    for stage in options.stages.split(","):
+        rows = globals()[f"stage_{stage}"](library, options)
+        failed = failed or any(r.get("good") is False for r in rows)
+        path = os.path.join(options.out, f"{stage}.json")
+        with open(path + ".part", "w") as file:
+            json.dump({"machine": machine(), "rows": rows}, file, indent=1)
+        os.replace(path + ".part", path)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
