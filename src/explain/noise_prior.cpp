@@ -10,7 +10,8 @@ namespace {
 constexpr int kNoiseSteps = 61;         // from the variance of the outputs down by a tenth of a decade each
 constexpr int kWeightSteps = 20;        // of expectation-maximisation
 constexpr double kUniformShare = 0.02;  // of the weights: no point of the grid is ruled out
-constexpr double kEvidence = 5;         // log likelihood ratio that a departure from the trend must show
+constexpr double kEvidence =
+    1;  // log likelihood ratio per block that a departure from the trend must show; chance gives half
 
 // One block at every point of the grid, its signal variance profiled out.
 struct BlockTable {
