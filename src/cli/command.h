@@ -6,6 +6,7 @@
 namespace tessera::cli {
 
 void add_bench(CLI::App& app);
+void add_experts(CLI::App& app);
 void add_explain(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_models(CLI::App& app);

@@ -34,9 +34,9 @@ std::vector<std::string> split(const std::string& text, char separator) {
 // The command that makes this run again, without the wish to resume.
 std::string command_line(const BenchCommand& command) {
   const scbench::BenchOptions& options = command.options;
-  std::string text = fmt::format("tessera bench {} --methods \"{}\" --modes {} --length {} --turns {} --examples {} --seed {}",
-                                 command.model, command.methods, command.modes, options.length, options.turns,
-                                 options.examples, options.seed);
+  std::string text = fmt::format(
+      "tessera bench {} --methods \"{}\" --modes {} --length {} --turns {} --examples {} --seed {}", command.model,
+      command.methods, command.modes, options.length, options.turns, options.examples, options.seed);
   if (!command.tasks.empty()) text += " --tasks " + command.tasks;
   if (command.vocabulary != "auto") text += " --vocabulary " + command.vocabulary;
   if (command.history != "golden") text += " --history " + command.history;
@@ -73,8 +73,10 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "what methods cost on tasks that share a context");
   bench->add_option("MODEL", command->model, "Hugging Face directory, .gguf file, or a name from 'tessera models list'")
       ->required();
-  bench->add_option("--tasks", command->tasks, "names separated by ','; empty: all of kv, prefix-suffix, vt, mf, many-shot, passkey");
-  bench->add_option("--methods", command->methods, "method strings separated by ';'; the first is what the others are compared with");
+  bench->add_option("--tasks", command->tasks,
+                    "names separated by ','; empty: all of kv, prefix-suffix, vt, mf, many-shot, passkey");
+  bench->add_option("--methods", command->methods,
+                    "method strings separated by ';'; the first is what the others are compared with");
   bench->add_option("--modes", command->modes, "multi-turn, multi-request or both");
   bench->add_option("--length", options.length, "tokens of an example: context, questions and answers together");
   bench->add_option("--turns", options.turns, "questions per context");
@@ -87,6 +89,10 @@ void add_bench(CLI::App& app) {
   bench->add_option("--out", options.out, "directory for runs.jsonl, summary.json and report.html");
   bench->add_flag("--resume", options.resume, "go on with what --out holds");
   bench->add_flag("--json", command->json, "print the summary as JSON");
+  // The last one counts, so that ./quickstart.sh's own options can be overridden by those handed to it.
+  for (CLI::Option* option : bench->get_options()) {
+    if (option->get_items_expected_max() == 1) option->take_last();
+  }
   bench->callback([command] { run(*command); });
 }
 

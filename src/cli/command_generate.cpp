@@ -49,6 +49,7 @@ nlohmann::json as_json(const Session& session, const engine::Generation& answer)
           {"ttft_ms", answer.ttft_ms},
           {"decode_ms", answer.decode_ms},
           {"density", answer.prompt.density},
+          {"skipped_mass", answer.prompt.skipped_mass ? nlohmann::json(*answer.prompt.skipped_mass) : nlohmann::json()},
           {"kv_bytes", session.kv_bytes()},
           {"workspace_bytes", session.workspace_bytes()}};
 }
@@ -56,10 +57,13 @@ nlohmann::json as_json(const Session& session, const engine::Generation& answer)
 void print_summary(const Session& session, const engine::Generation& answer) {
   const auto generated = static_cast<double>(answer.tokens.size());
   fmt::print(stderr,
-             "\n[{}: {} prompt tokens in {:.0f} ms (density {:.3f}), {} tokens at {:.1f} tokens/s, cache {:.1f} MiB, work "
+             "\n[{}: {} prompt tokens in {:.0f} ms (density {:.3f}, skipped mass {:.3f}), {} tokens at {:.1f} "
+             "tokens/s, cache {:.1f} MiB, work "
              "space {:.1f} MiB]\n",
-             session.method().str(), answer.prompt.tokens, answer.prompt.wall_ms, answer.prompt.density, answer.tokens.size(),
-             answer.decode_ms > 0 ? generated * 1000 / answer.decode_ms : 0, static_cast<double>(session.kv_bytes()) / 1048576,
+             session.method().str(), answer.prompt.tokens, answer.prompt.wall_ms, answer.prompt.density,
+             answer.prompt.skipped_mass.value_or(0), answer.tokens.size(),
+             answer.decode_ms > 0 ? generated * 1000 / answer.decode_ms : 0,
+             static_cast<double>(session.kv_bytes()) / 1048576,
              static_cast<double>(session.workspace_bytes()) / 1048576);
 }
 
@@ -70,7 +74,7 @@ void run_generate(const GenerateCommand& command) {
   const std::string text = command.prompt.empty() ? read_file(command.prompt_file) : command.prompt;
   const engine::Method method = engine::Method::parse(command.method);
   const auto model = model::Model::load(resolve_model(command.model));
-  Session session(model, method, {.allow_beyond_context = command.beyond});
+  Session session(model, method, {.allow_beyond_context = command.beyond, .measure_skipped_mass = true});
   engine::GenerateOptions options{.max_new_tokens = command.max_new_tokens,
                                   .sampling = {command.temperature, command.top_p, command.seed},
                                   .stop_strings = command.stop,
@@ -94,12 +98,14 @@ void run_generate(const GenerateCommand& command) {
 void add_generate(CLI::App& app) {
   const auto command = std::make_shared<GenerateCommand>();
   CLI::App* generate = app.add_subcommand("generate", "continue a prompt");
-  generate->add_option("MODEL", command->model, "Hugging Face directory, .gguf file, or a name from 'tessera models list'")
+  generate
+      ->add_option("MODEL", command->model, "Hugging Face directory, .gguf file, or a name from 'tessera models list'")
       ->required();
   generate->add_option("--prompt", command->prompt, "the prompt");
   generate->add_option("--prompt-file", command->prompt_file, "file that holds the prompt");
   generate->add_option("--method", command->method, "what to leave out, for example \"auto + snapkv(capacity=1024)\"");
-  generate->add_option("--max-new-tokens", command->max_new_tokens, "most tokens to generate")->check(CLI::NonNegativeNumber);
+  generate->add_option("--max-new-tokens", command->max_new_tokens, "most tokens to generate")
+      ->check(CLI::NonNegativeNumber);
   generate->add_option("--temperature", command->temperature, "0: greedy");
   generate->add_option("--top-p", command->top_p, "nucleus, in (0, 1]");
   generate->add_option("--seed", command->seed, "of the sampling");

@@ -17,8 +17,10 @@ constexpr int kBadInput = 2;
 int status_of(ErrorCode code) {
   switch (code) {
     case ErrorCode::interrupted:
-    case ErrorCode::internal: return kRuntimeFailure;
-    default: return kBadInput;
+    case ErrorCode::internal:
+      return kRuntimeFailure;
+    default:
+      return kBadInput;
   }
 }
 
@@ -26,6 +28,7 @@ int run(int argc, char** argv) {
   CLI::App app{"tessera: long-context language models computed from well-chosen parts, and what the choice costs"};
   app.set_version_flag("--version", "tessera " + version() + " (" + commit() + ")");
   app.require_subcommand(1);
+  app.fallthrough();  // --threads may stand behind the command too
   app.option_defaults()->always_capture_default();
   int threads = 0;
   app.add_option("--threads", threads, "threads to compute with; 0: the CPUs this process may use")
@@ -34,6 +37,7 @@ int run(int argc, char** argv) {
     if (threads > 0) ThreadPool::set_default_threads(threads);
   });
   add_bench(app);
+  add_experts(app);
   add_explain(app);
   add_generate(app);
   add_perplexity(app);

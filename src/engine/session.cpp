@@ -34,7 +34,8 @@ Session::Session(std::shared_ptr<const model::Model> model, Method method, Sessi
       options_(options),
       cache_(layout_of(*model_, options.cache_format), std::make_shared<kv::PagePool>()) {
   if (options_.prefill_chunk < 1) {
-    throw Error(ErrorCode::invalid_argument, "prefill_chunk: expected at least 1 token, found {}", options_.prefill_chunk);
+    throw Error(ErrorCode::invalid_argument, "prefill_chunk: expected at least 1 token, found {}",
+                options_.prefill_chunk);
   }
   if (method_.load) loader_ = method_.load->fork();
 }
@@ -55,7 +56,8 @@ void Session::check_room(int64_t more) const {
   const int64_t wanted = static_cast<int64_t>(tokens_.size()) + more;
   if (!options_.allow_beyond_context && wanted > limit) {
     throw Error(ErrorCode::limit_exceeded,
-                "{}: the prompt needs {} tokens but the model was trained for {}; shorten it or allow running beyond the context",
+                "{}: the prompt needs {} tokens but the model was trained for {}; shorten it or allow running beyond "
+                "the context",
                 model_->config().name, wanted, limit);
   }
 }
@@ -64,12 +66,14 @@ void Session::feed(std::span<const int32_t> tokens, SessionAttention& attention)
   const auto count = static_cast<int64_t>(tokens.size());
   const auto first = static_cast<int64_t>(tokens_.size());
   // Whole tiles, so that every row meets the same tiles in any chunk.
-  const int64_t chunk = (options_.prefill_chunk + attention::kTileRows - 1) / attention::kTileRows * attention::kTileRows;
+  const int64_t chunk =
+      (options_.prefill_chunk + attention::kTileRows - 1) / attention::kTileRows * attention::kTileRows;
   for (int64_t done = 0; done < count;) {
     const int64_t now = std::min(chunk, count - done);
     const bool last = done + now == count;
     attention.begin_chunk(count - done - now);
-    const model::ForwardOptions forward{.logits = last ? model::Logits::last : model::Logits::none, .pool = options_.pool};
+    const model::ForwardOptions forward{.logits = last ? model::Logits::last : model::Logits::none,
+                                        .pool = options_.pool};
     const auto part = tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(now));
     logits_ = model_->forward(part, first + done, attention, forward);
     done += now;
@@ -109,8 +113,8 @@ PrefillStats Session::prefill(std::span<const int32_t> tokens) {
   PrefillStats stats = attention.stats();
   stats.tokens = static_cast<int64_t>(all.size());
   const Elapsed elapsed = watch.elapsed();
-  stats.wall_ms = elapsed.wall_ms;
-  stats.cpu_ms = elapsed.cpu_ms;
+  stats.wall_ms = elapsed.wall_ms - attention.measuring().wall_ms;
+  stats.cpu_ms = elapsed.cpu_ms - attention.measuring().cpu_ms;
   return stats;
 }
 
@@ -125,7 +129,8 @@ std::vector<double> Session::token_losses(std::span<const int32_t> tokens) {
     const int64_t now = std::min(kLogitRows, count - done);
     attention.begin_chunk(count - done - now);
     const auto part = tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(now));
-    const Tensor logits = model_->forward(part, first + done, attention, {.logits = model::Logits::all, .pool = options_.pool});
+    const Tensor logits =
+        model_->forward(part, first + done, attention, {.logits = model::Logits::all, .pool = options_.pool});
     for (int64_t row = 0; row < now && done + row + 1 < count; ++row) {
       losses.push_back(negative_log_likelihood(logits, row, tokens[static_cast<size_t>(done + row + 1)]));
     }
@@ -180,8 +185,8 @@ void Session::decode(const GenerateOptions& options, const Stopwatch& since_ques
     result.tokens.push_back(token);
     emit(detokenizer.push(token));
     result.ended = detokenizer.stopped();
-    const bool full = !options_.allow_beyond_context &&
-                      static_cast<int64_t>(tokens_.size()) + 1 >= model_->config().context_length;
+    const bool full =
+        !options_.allow_beyond_context && static_cast<int64_t>(tokens_.size()) + 1 >= model_->config().context_length;
     if (result.ended || full || static_cast<int64_t>(result.tokens.size()) == options.max_new_tokens) {
       pending_ = {token};
       break;

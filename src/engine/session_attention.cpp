@@ -52,18 +52,22 @@ attention::AttentionPartial SessionAttention::compute(const Call& call, const kv
     return dense;
   }
   const Stopwatch selecting;
-  const attention::WorkList work = select
-                                       ? setup_.method.prefill->select(
-                                             input, {.layer = call.layer, .rows_after = rows_after_, .pool = setup_.pool})
-                                       : setup_.loader->select(call.layer, input, view);
+  const attention::WorkList work =
+      select
+          ? setup_.method.prefill->select(input, {.layer = call.layer, .rows_after = rows_after_, .pool = setup_.pool})
+          : setup_.loader->select(call.layer, input, view);
   select_ms_ += selecting.elapsed().wall_ms;
   const Stopwatch attending;
   attention::AttentionPartial sparse = attention::attend(input, work, {.pool = setup_.pool});
   attention_ms_ += attending.elapsed().wall_ms;
   computed_area_ += area * attention::executed_density(work);
-  if (setup_.measure_skipped_mass) {
+  if (select && setup_.measure_skipped_mass) {
+    const Stopwatch measuring;
     skipped_mass_ += attention::skipped_mass(input, sparse, 8, {.pool = setup_.pool});
     ++skipped_samples_;
+    const Elapsed elapsed = measuring.elapsed();
+    measuring_.wall_ms += elapsed.wall_ms;
+    measuring_.cpu_ms += elapsed.cpu_ms;
   }
   return sparse;
 }
@@ -98,7 +102,11 @@ PrefillStats SessionAttention::stats() const {
   stats.density = dense_area_ > 0 ? computed_area_ / dense_area_ : 1;
   stats.select_ms = select_ms_;
   stats.attention_ms = attention_ms_;
-  if (skipped_samples_ > 0) stats.skipped_mass = skipped_mass_ / static_cast<double>(skipped_samples_);
+  if (skipped_samples_ > 0) {
+    stats.skipped_mass = skipped_mass_ / static_cast<double>(skipped_samples_);
+  } else if (stats.density < 1) {
+    stats.skipped_mass = {};
+  }
   return stats;
 }
 

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "tessera/base/clock.h"
 #include "tessera/engine/session.h"
 
 namespace tessera::engine {
@@ -32,6 +33,8 @@ class SessionAttention : public model::LayerAttention {
 
   // Density, times and skipped mass so far; tokens and totals are the caller's to fill in.
   PrefillStats stats() const;
+  // What measuring the skipped mass took, which is no part of the method's cost.
+  const Elapsed& measuring() const { return measuring_; }
 
  private:
   void observe(const Call& call);
@@ -39,7 +42,7 @@ class SessionAttention : public model::LayerAttention {
                                       const attention::AttentionInput& input);
 
   Setup setup_;
-  int64_t rows_after_ = 0;  // of this prompt, in later chunks
+  int64_t rows_after_ = 0;            // of this prompt, in later chunks
   std::vector<Tensor> last_queries_;  // [layers] of [w, query_heads, head_dim], the policy's observation window
 
   double computed_area_ = 0;  // pairs computed, over chunks and layers, per head
@@ -48,6 +51,7 @@ class SessionAttention : public model::LayerAttention {
   double attention_ms_ = 0;
   double skipped_mass_ = 0;
   int64_t skipped_samples_ = 0;
+  Elapsed measuring_;
 };
 
 }  // namespace tessera::engine

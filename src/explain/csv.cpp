@@ -8,6 +8,7 @@
 #include <set>
 #include <span>
 
+#include "tessera/base/csv.h"
 #include "tessera/base/error.h"
 #include "tessera/base/mapped_file.h"
 #include "tessera/explain/table.h"
@@ -16,81 +17,6 @@ namespace tessera::explain {
 namespace {
 
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
-constexpr size_t kMaxColumns = 100000;
-
-// Reads one record after another; a field is quoted or runs to the next comma or line end.
-class CsvReader {
- public:
-  CsvReader(std::string_view text, std::string_view name) : text_(text), name_(name) {
-    if (text_.starts_with("\xEF\xBB\xBF")) text_.remove_prefix(3);
-  }
-
-  // False at the end. line: one-based number of the record's first line.
-  bool next(std::vector<std::string>& fields, int64_t& line) {
-    fields.clear();
-    while (at_ < text_.size() && (text_[at_] == '\n' || text_[at_] == '\r')) skip_line_end();  // blank lines
-    if (at_ >= text_.size()) return false;
-    line = line_;
-    for (;;) {
-      fields.push_back(field());
-      if (fields.size() > kMaxColumns)
-        throw Error(ErrorCode::limit_exceeded, "{}: row {} has more than {} columns", name_, line, kMaxColumns);
-      if (at_ >= text_.size()) return true;
-      if (text_[at_] == ',') {
-        ++at_;
-        continue;
-      }
-      skip_line_end();
-      return true;
-    }
-  }
-
- private:
-  void skip_line_end() {
-    if (text_[at_] == '\r') ++at_;
-    if (at_ < text_.size() && text_[at_] == '\n') ++at_;
-    ++line_;
-  }
-
-  std::string field() {
-    if (at_ < text_.size() && text_[at_] == '"') return quoted();
-    const size_t end = std::min(text_.find_first_of(",\r\n", at_), text_.size());
-    std::string_view raw = text_.substr(at_, end - at_);
-    at_ = end;
-    while (!raw.empty() && (raw.front() == ' ' || raw.front() == '\t')) raw.remove_prefix(1);
-    while (!raw.empty() && (raw.back() == ' ' || raw.back() == '\t')) raw.remove_suffix(1);
-    return std::string(raw);
-  }
-
-  std::string quoted() {
-    const int64_t start = line_;
-    std::string value;
-    ++at_;
-    for (;;) {
-      if (at_ >= text_.size())
-        throw Error(ErrorCode::bad_file, "{}: row {}: a quoted field is not closed", name_, start);
-      const char c = text_[at_++];
-      if (c == '\n') ++line_;
-      if (c != '"') {
-        value += c;
-      } else if (at_ < text_.size() && text_[at_] == '"') {
-        value += '"';
-        ++at_;
-      } else {
-        break;
-      }
-    }
-    if (at_ < text_.size() && text_[at_] != ',' && text_[at_] != '\r' && text_[at_] != '\n') {
-      throw Error(ErrorCode::bad_file, "{}: row {}: text follows a closing quote; expected a comma", name_, start);
-    }
-    return value;
-  }
-
-  std::string_view text_;
-  std::string_view name_;
-  size_t at_ = 0;
-  int64_t line_ = 1;
-};
 
 bool is_missing(std::string_view text) {
   return text.empty() || text == "NA" || text == "NaN" || text == "nan" || text == "null" || text == "?";
@@ -207,7 +133,7 @@ void check_names(const std::vector<std::string>& wanted, const std::vector<std::
 
 std::vector<ColumnReader> read_columns(std::string_view text, std::string_view name, const ReadOptions& options,
                                        std::vector<std::string>& header) {
-  CsvReader reader(text, name);
+  CsvRecords reader(text, name);
   std::vector<std::string> fields;
   int64_t line = 0;
   if (!reader.next(header, line)) throw Error(ErrorCode::bad_file, "{}: empty; expected a line of column names", name);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,7 +14,8 @@ namespace tessera::scbench {
 struct FedPrompt {
   int64_t tokens = 0;  // computed, tokens left over from a generated answer included
   double wall_ms = 0;
-  double density = 1;  // executed
+  double density = 1;                      // executed
+  std::optional<double> skipped_mass = 0;  // estimated share of the attention left out; nothing: not measured
 };
 
 struct AnswerLimits {

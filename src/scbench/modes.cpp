@@ -29,6 +29,7 @@ TurnRecord decode_turn(Conversation& conversation, const ModeRun& run, size_t tu
   record.decode_ms = answer.decode_ms;
   record.ttft_ms = fed.wall_ms + answer.ttft_ms;
   record.density = fed.density;
+  record.skipped_mass = fed.skipped_mass;
   return record;
 }
 
@@ -80,6 +81,7 @@ void run_multi_request(Conversation& conversation, const ModeRun& run) {
         fed.tokens += context.tokens;
         fed.wall_ms += context.wall_ms;
         fed.density = context.density;
+        fed.skipped_mass = context.skipped_mass;
       }
       Answer answer;
       record = decode_turn(*request, run, turn, fed, answer);

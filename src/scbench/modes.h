@@ -20,6 +20,7 @@ struct TurnRecord {
   double ttft_ms = 0;
   int64_t kv_bytes = 0;
   double density = 1;
+  std::optional<double> skipped_mass = 0;
 };
 
 struct ModeRun {

@@ -189,6 +189,7 @@ void fill(RunLine& line, const TurnRecord& record) {
   line.generated_tokens = record.generated_tokens;
   line.kv_bytes = record.kv_bytes;
   line.density = record.density;
+  line.skipped_mass = record.skipped_mass;
 }
 
 // All modes and methods of one example, methods side by side, so that a stopped run compares what it has.

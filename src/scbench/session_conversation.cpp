@@ -4,7 +4,7 @@ namespace tessera::scbench {
 
 FedPrompt SessionConversation::feed(std::span<const int32_t> prompt) {
   const engine::PrefillStats stats = session_.prefill(prompt);
-  return {stats.tokens, stats.wall_ms, stats.density};
+  return {stats.tokens, stats.wall_ms, stats.density, stats.skipped_mass};
 }
 
 Answer SessionConversation::answer(const AnswerLimits& limits) {

@@ -71,7 +71,8 @@ std::string write_run_line(const RunLine& line) {
                                {"ttft_ms", line.ttft_ms},
                                {"generated_tokens", line.generated_tokens},
                                {"kv_bytes", line.kv_bytes},
-                               {"density", line.density}};
+                               {"density", line.density},
+                               {"skipped_mass", line.skipped_mass ? ordered_json(*line.skipped_mass) : ordered_json()}};
   return object.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
@@ -98,6 +99,9 @@ RunLine read_run_line(std::string_view text, const std::string& place) {
     take(object, "generated_tokens", line.generated_tokens);
     take(object, "kv_bytes", line.kv_bytes);
     take(object, "density", line.density);
+    if (const auto mass = object.find("skipped_mass"); mass != object.end() && !mass->is_null()) {
+      line.skipped_mass = mass->get<double>();
+    }
   } catch (const nlohmann::json::exception& error) {
     throw Error(ErrorCode::bad_file, "{}: not a scored turn: {}", place, error.what());
   }

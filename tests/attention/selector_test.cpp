@@ -187,6 +187,14 @@ TEST(MinferenceIndex, IsolatedDistance) {
   EXPECT_EQ(index[20].blocks.front(), 64 * 21 - 1064);
 }
 
+// E04: columns that the blocks cover are removed, all of them where need be.
+TEST(MinferenceIndex, CoveredColumnsAreRemoved) {
+  const auto index = minference_index(640, std::vector<int32_t>{5, 70}, descending_range(99));
+  EXPECT_TRUE(index[0].columns.empty());
+  EXPECT_TRUE(index[1].columns.empty());
+  EXPECT_EQ(index[9].columns, (std::vector<int64_t>{5, 70}));
+}
+
 // E04 and A3.05, and that our aligned lists cover everything that the index names.
 TEST(MinferenceIndex, IsDisjointAndCoversAndIsCovered) {
   Random random(4);

@@ -91,7 +91,10 @@ TEST_F(SessionTest, FullBudgetsEqualDense) {
 TEST_F(SessionTest, LessBudgetCostsSomethingAndIsReported) {
   const std::vector<int32_t> prompt = tokens(1500);
   Session dense = session("dense");
-  EXPECT_EQ(dense.prefill(prompt).density, 1);
+  const PrefillStats whole = dense.prefill(prompt);
+  EXPECT_EQ(whole.density, 1);
+  EXPECT_EQ(whole.skipped_mass, 0);
+  EXPECT_FALSE(session("a-shape(sinks=64, window=128)").prefill(prompt).skipped_mass.has_value());
   for (const char* method : {"a-shape(sinks=64, window=128)", "block-sparse(top_k=3)"}) {
     Session sparse = session(method, {.measure_skipped_mass = true});
     const PrefillStats stats = sparse.prefill(prompt);
@@ -153,8 +156,8 @@ TEST_F(SessionTest, StopStringsEndTheAnswer) {
 TEST_F(SessionTest, TextStreamsAsItIsReturned) {
   std::string streamed;
   Session streaming = session("dense");
-  const Generation answer = streaming.generate(
-      "abc", {.max_new_tokens = 20, .on_text = [&](std::string_view piece) { streamed += piece; }});
+  const Generation answer =
+      streaming.generate("abc", {.max_new_tokens = 20, .on_text = [&](std::string_view piece) { streamed += piece; }});
   EXPECT_EQ(streamed, answer.text);
 }
 

@@ -102,7 +102,7 @@ TEST_F(RunnerTest, StoresEveryTurnWithTheNamesOfTheDesign) {
   EXPECT_THAT(names,
               testing::ElementsAre("task", "mode", "method", "model", "length", "example", "turn", "seed", "score",
                                    "prediction", "reference", "prompt_tokens", "reused_tokens", "prefill_ms",
-                                   "decode_ms", "ttft_ms", "generated_tokens", "kv_bytes", "density"));
+                                   "decode_ms", "ttft_ms", "generated_tokens", "kv_bytes", "density", "skipped_mass"));
   EXPECT_EQ(first["model"], "fake");
   EXPECT_EQ(first["score"], 1);
   for (const char* file : {"config.json", "summary.json", "report.html"})

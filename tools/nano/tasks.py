@@ -154,9 +154,16 @@ def kv(g, rows, n, turns, exact=True, pool=v.WORDS):
 
 def prefix_suffix(g, rows, n, turns, exact=True, pool=v.WORDS, prefixes=None):
     """For training alone: only `prefixes` different first words in a row and all suffixes different, so that the suffix
-    must be looked up. Without such rows the model learns that a prefix is often the only one of its kind, and stops."""
+    must be looked up. Without such rows the model learns that a prefix is often the only one of its kind, and stops.
+    Where there are not words enough, suffixes differ among the lines of one prefix."""
     if prefixes is None:
         ps, m = _pair_lines(g, rows, n, exact, pool).split(2, -1)
+    elif n + prefixes > v.WORDS:
+        names, line = _perm(g, rows, v.WORDS), _perm(g, rows, n)
+        prefix, rank = line % prefixes, line // prefixes
+        begin = _int(g, 0, v.WORDS, rows, prefixes).gather(1, prefix)
+        ps = v.WORD0 + torch.stack((names.gather(1, prefix), names.gather(1, (begin + rank) % v.WORDS)), -1)
+        m = _words(g, rows, n, 2)
     else:
         names = _perm(g, rows, v.WORDS, n + prefixes)
         first = names[:, n:].gather(1, _int(g, 0, prefixes, rows, n))

@@ -32,6 +32,7 @@ GATE = {"kv": .85, "prefix-suffix": .85, "vt": .8, "mf": .6, "many-shot": .85, "
 START = {"kv": 128, "prefix-suffix": 96, "vt": 192, "mf": 128, "many-shot": 192, "passkey": 128}
 CEILING = {"mf": .75, "many-shot": .97}          # what is thought reachable, for the shares
 MOST_TURNS = 64
+MOST_SHARERS = 64                                # lines with the same prefix; the grammar's own contexts have one to four
 LATER = 1024                                     # tokens of kv at which prefix-suffix begins with few prefixes
 
 
@@ -44,6 +45,7 @@ class Curriculum:
         self.err = {t: 1.0 for t in tasks.TASKS}         # smoothed error at the frontier
         self.share, self.only = {}, list(tasks.TASKS)
         self.few_prefixes = False                        # whether prefix-suffix has begun with few prefixes
+        self.sharers = None                              # lines that share a prefix in its hard units; None: at random
 
     def shared(self):
         """How often prefix-suffix gets units with few prefixes. Never before kv has left its plateau: prefix-suffix
@@ -56,6 +58,12 @@ class Curriculum:
             return 0.0
         return 0.7 if self.frontier["prefix-suffix"] < self.last else 0.25
 
+    def go_on(self, at):
+        """For weights that know the tasks: every task begins at the length `at`, prefix-suffix with two lines a prefix."""
+        top = max(i for i, t in enumerate(LENGTHS) if t <= at)
+        self.frontier = {t: max(self.first[t], min(top, self.last)) for t in tasks.TASKS}
+        self.few_prefixes, self.sharers = True, 2
+
     def update(self, task, index, em):
         if index != self.frontier[task]:
             return
@@ -63,7 +71,10 @@ class Curriculum:
         self.err[task] += 0.1 * (max(0.0, ceiling - em) / ceiling - self.err[task])
         self.seen[task] = (self.seen[task] + [em])[-3:]
         if len(self.seen[task]) >= 2 and sum(self.seen[task]) / len(self.seen[task]) > GATE[task]:
-            if index < self.last:
+            if task == "prefix-suffix" and self.sharers and self.sharers < MOST_SHARERS:
+                self.sharers *= 2                        # harder first, then longer
+                self.seen[task] = []
+            elif index < self.last:
                 self.frontier[task] = min(self.last, index + (2 if sum(self.seen[task]) / len(self.seen[task]) > .97
                                                               else 1))
                 self.seen[task] = []
@@ -91,11 +102,11 @@ def draw_turns(rng, task, room, few):
     return rng.randint(1, min(8, most)) if rng.random() < few else rng.randint(min(8, most), most)
 
 
-def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, shared=0.5):
+def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, shared=0.5, sharers=None):
     """`crowd`: how often needles that nobody asks for are added. With few needles and much noise, naming any of them
     is so good an answer that the match with the question is learned late. `pooled`: how often the lines of kv and
     prefix-suffix share few words, so that only the whole key tells them apart, as happens by itself at 8K. `shared`: how
-    often prefix-suffix has only a few prefixes. Returns the batch and whether its score counts for the curriculum: of
+    often prefix-suffix has only a few prefixes, `sharers` lines to each where given. Returns the batch and whether its score counts for the curriculum: of
     prefix-suffix only units with few prefixes do, since the others can be answered half by a short cut."""
     length = LENGTHS[index]
     turns = draw_turns(rng, task, length, few)
@@ -114,6 +125,8 @@ def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, shared
         turns = min(turns, more["cues"])
     if task == "prefix-suffix" and rng.random() < shared:
         more["prefixes"] = rng.choice([1, 2, 4, 8, 16])
+        if sharers:
+            more["prefixes"] = max(1, tasks.items_for(task, ctx, turns) // rng.choice([sharers, max(2, sharers // 2), 2]))
     elif task in ("kv", "prefix-suffix") and rng.random() < pooled:
         n = tasks.items_for(task, ctx, turns)
         more["pool"] = min(vocab.WORDS, max(12, int(n * 4 * rng.uniform(0.15, 1.0))))
@@ -173,6 +186,7 @@ def main():
     ap.add_argument("--pause", type=float, help="stop at this many seconds, to be resumed on the same schedule")
     ap.add_argument("--weights", type=Path, help="model directory to start from, with new optimisers and curricula")
     ap.add_argument("--resume", type=Path, help="checkpoint folder to go on from")
+    ap.add_argument("--go-on-at", type=int, help="with --weights: the length at which every task begins")
     ap.add_argument("--longest", type=int, default=8704)
     ap.add_argument("--units", type=int, default=5, help="units per step")
     ap.add_argument("--unit", type=int, default=34816, help="tokens per unit")
@@ -212,8 +226,11 @@ def main():
         step, before = meta["step"], meta["clock"]
         cur = Curriculum(args.longest, meta["frontier"])
         cur.err, cur.few_prefixes = meta["err"], meta.get("few_prefixes", False)
+        cur.sharers = meta.get("sharers")
         rng.seed(step)
         g.manual_seed(step)
+    elif args.go_on_at:
+        cur.go_on(args.go_on_at)
     if args.only:
         cur.only = args.only.split(",")
     if device.type == "cuda":
@@ -229,7 +246,7 @@ def main():
 
     def save():
         meta = {"step": step, "clock": clock, "frontier": cur.frontier, "err": cur.err, "few_prefixes": cur.few_prefixes,
-                "shape": shape_dict(model.s)}
+                "sharers": cur.sharers, "shape": shape_dict(model.s)}
         checkpoint.save(args.work / "ckpt", model, opts, meta)
 
     say(f"parameters {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {args}")
@@ -248,7 +265,7 @@ def main():
             top = cur.frontier[task]
             index = top if rng.random() < 0.65 else rng.randint(cur.first[task] if cur.err[task] > .2 else 0, top)
             few, crowd = (0.15, 0.75) if cur.err[task] > .2 else (0.4, 0.2)
-            batch, counts = make_unit(rng, g, task, index, args.unit, few, crowd, shared=cur.shared())
+            batch, counts = make_unit(rng, g, task, index, args.unit, few, crowd, shared=cur.shared(), sharers=cur.sharers)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 loss, em = unit_loss(model, batch, LENGTHS[index], device)
             (loss / len(chosen)).backward()
@@ -267,7 +284,7 @@ def main():
             pending.clear()
             clock = time.time() - start
             if clock - said > args.every:
-                cells = []
+                cells = [f"sharers {cur.sharers}"] if cur.sharers else []
                 for t in cur.only:
                     r = recent.get(t) or [(float("nan"),) * 2]
                     mean = [sum(c) / len(r) for c in zip(*r)]

@@ -1,13 +1,16 @@
 // Errors that a user, a file or the network can cause.
 //
 // Every such error is a tessera::Error: a code for programs and one sentence for people that says what was expected,
-// what was found and what to do. The command line prints the sentence and exits 2 (1 for `internal`, `interrupted` and `io`).
-// Our own mistakes are assertions (TESSERA_ASSERT), which no input can reach.
+// what was found and what to do. The command line prints the sentence and exits 2 (1 for `internal`, `interrupted` and
+// `io`). Our own mistakes are assertions (TESSERA_ASSERT), which no input can reach.
 //
 //   throw Error(ErrorCode::bad_file, "{}: expected magic 'GGUF', found '{}'; is this a GGUF file?", path, found);
 #pragma once
 
+// A build with nothing but a compiler (tools/gpu/) defines TESSERA_WITHOUT_FMT and passes finished messages.
+#ifndef TESSERA_WITHOUT_FMT
 #include <fmt/format.h>
+#endif
 
 #include <stdexcept>
 #include <string>
@@ -33,10 +36,11 @@ class Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
 
+#ifndef TESSERA_WITHOUT_FMT
   template <typename... Args>
-    requires(sizeof...(Args) > 0)
-  Error(ErrorCode code, fmt::format_string<Args...> format, Args&&... args)
+  requires(sizeof...(Args) > 0) Error(ErrorCode code, fmt::format_string<Args...> format, Args&&... args)
       : std::runtime_error(fmt::format(format, std::forward<Args>(args)...)), code_(code) {}
+#endif
 
   ErrorCode code() const { return code_; }
 

@@ -5,9 +5,9 @@
 //   Session turn = session.fork();               // shares pages, copy on write
 //   Generation answer = turn.generate(question, {.max_new_tokens = 64});
 //
-// Stages: the first prefill runs the method's selector, then its cache policy; later prompts are dense over what the cache
-// holds (the rule of SCBench, arXiv 2412.10319); decoding is dense too, or reads through the loader where the method has
-// one.
+// Stages: the first prefill runs the method's selector, then its cache policy; later prompts are dense over what the
+// cache holds (the rule of SCBench, arXiv 2412.10319); decoding is dense too, or reads through the loader where the
+// method has one.
 #pragma once
 
 #include <cstdint>
@@ -36,18 +36,22 @@ struct SessionOptions {
   int64_t prefill_chunk = 32768;
   attention::TileFormat cache_format = attention::TileFormat::f32;
   bool allow_beyond_context = false;  // run past the model's trained context instead of Error(limit_exceeded)
-  bool measure_skipped_mass = false;  // sample dense rows after sparse prefill (costs a few percent)
-  ThreadPool* pool = nullptr;         // null: ThreadPool::shared()
+  // Compare 8 rows of every sparse prefill chunk with dense attention, per layer. Its time is not part of
+  // PrefillStats's.
+  bool measure_skipped_mass = false;
+  ThreadPool* pool = nullptr;  // null: ThreadPool::shared()
 };
 
 struct PrefillStats {
-  int64_t tokens = 0;        // computed
+  int64_t tokens = 0;  // computed
   double wall_ms = 0;
   double cpu_ms = 0;
-  double density = 1;        // executed, mean over layers, heads and chunks
-  double select_ms = 0;      // wall, part of wall_ms
-  double attention_ms = 0;   // wall, selection excluded
-  std::optional<double> skipped_mass;
+  double density = 1;       // executed, mean over layers, heads and chunks
+  double select_ms = 0;     // wall, part of wall_ms
+  double attention_ms = 0;  // wall, selection excluded
+  // Estimated share of attention that was left out, mean over layers and chunks: 0 where everything was computed,
+  // nothing where a selector chose and nobody measured.
+  std::optional<double> skipped_mass = 0;
 };
 
 struct GenerateOptions {
@@ -64,7 +68,7 @@ struct Generation {
   PrefillStats prompt;          // of the question
   double ttft_ms = 0;           // question given -> first token known
   double decode_ms = 0;
-  double decode_density = 1;    // rows read over rows held, mean over steps, layers and heads
+  double decode_density = 1;  // rows read over rows held, mean over steps, layers and heads
 };
 
 class Session {
@@ -76,8 +80,8 @@ class Session {
   // Encodes and feeds text; BOS is added at the start of a sequence only.
   PrefillStats prefill(std::string_view text);
 
-  // Feeds `question` (may be empty when logits are at hand) and decodes. Generated tokens belong to this session's history;
-  // the last one is fed together with the next prompt.
+  // Feeds `question` (may be empty when logits are at hand) and decodes. Generated tokens belong to this session's
+  // history; the last one is fed together with the next prompt.
   Generation generate(std::string_view question, const GenerateOptions& options);
   Generation generate(std::span<const int32_t> question, const GenerateOptions& options);
 

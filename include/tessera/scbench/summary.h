@@ -37,6 +37,7 @@ struct RunLine {
   int64_t generated_tokens = 0;
   int64_t kv_bytes = 0;  // held before the answer is decoded
   double density = 1;    // executed share of the attention of this turn's prefill; turn 0: of the context's
+  std::optional<double> skipped_mass;  // share of that attention's mass which was left out, estimated on 8 rows a chunk
 };
 
 // What belongs to the run as a whole and is not in the lines.

@@ -1,0 +1,26 @@
+# Sets TESSERA_HAS_CUDA and enables the CUDA language, as TESSERA_CUDA says. A GPU is not needed to build. Sanitizer builds
+# leave the back end out: it is tested by compute-sanitizer instead.
+set(TESSERA_HAS_CUDA OFF)
+if(TESSERA_CUDA STREQUAL "ON" OR (TESSERA_CUDA STREQUAL "AUTO" AND NOT TESSERA_SANITIZE))
+  include(CheckLanguage)
+  if(NOT CMAKE_CUDA_COMPILER)
+    find_program(TESSERA_NVCC nvcc HINTS /usr/local/cuda/bin ENV CUDA_HOME PATH_SUFFIXES bin)
+    if(TESSERA_NVCC)
+      set(CMAKE_CUDA_COMPILER ${TESSERA_NVCC})
+    endif()
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES OFF)  # each source names its own
+  set(CMAKE_CUDA_FLAGS_INIT "-gencode=arch=compute_80,code=sm_80")
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    set(CMAKE_CUDA_FLAGS "")
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know the dialect
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+    endif()
+    find_package(CUDAToolkit REQUIRED)
+    set(TESSERA_HAS_CUDA ON)
+  elseif(TESSERA_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "TESSERA_CUDA=ON needs nvcc; install the CUDA toolkit or set CMAKE_CUDA_COMPILER")
+  endif()
+endif()

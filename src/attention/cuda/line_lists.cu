@@ -1,0 +1,110 @@
+#include <cub/device/device_scan.cuh>
+
+#include "attention/cuda/line_lists_launch.h"
+
+namespace tessera::attention::cuda {
+namespace {
+
+__global__ void __launch_bounds__(kLineThreads) largest_kernel(LargestArguments line, int64_t stride, int32_t* count) {
+  __shared__ LargestShared shared;
+  const int64_t head = blockIdx.x;
+  line.values += head * line.size;
+  line.indices += head * stride;
+  if (count != nullptr && threadIdx.x == 0) count[head] = line.count;
+  write_largest(LineBlock{}, line, shared);
+}
+
+__global__ void __launch_bounds__(kLineThreads)
+    bits_kernel(const int32_t* distances, int32_t count, int32_t words, uint32_t* bits) {
+  write_bits(LineBlock{}, {distances + int64_t{blockIdx.x} * count, count, words, bits + int64_t{blockIdx.x} * words});
+}
+
+struct ListTarget {
+  const int32_t* begin = nullptr;  // null: count only
+  int32_t* counts = nullptr;
+  uint32_t* tiles = nullptr;
+  int64_t capacity = 0;
+  uint32_t* overflow = nullptr;
+};
+
+__global__ void __launch_bounds__(kLineThreads) tiles_kernel(TileRule rule, int32_t words, ListTarget target) {
+  __shared__ TileListShared shared;
+  const int64_t head = blockIdx.y;
+  const int64_t list = head * gridDim.x + blockIdx.x;
+  if (rule.distances != nullptr) rule.distances += head * words;
+  const auto tile = static_cast<int32_t>(blockIdx.x);
+  if (target.begin == nullptr) {
+    const uint32_t count = write_tiles(LineBlock{}, rule, tile, nullptr, shared);
+    if (threadIdx.x == 0) target.counts[list] = static_cast<int32_t>(count);
+    return;
+  }
+  if (target.begin[list + 1] > target.capacity) {
+    if (threadIdx.x == 0) *target.overflow = 1;
+    return;
+  }
+  write_tiles(LineBlock{}, rule, tile, target.tiles + target.begin[list], shared);
+}
+
+__global__ void cut_kernel(TileRule rule, int32_t query_tiles, LineLists lists) {
+  const auto tile = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (tile >= query_tiles) return;
+  const int64_t head = blockIdx.y;
+  lists.column_cut[head * query_tiles + tile] =
+      column_cut(rule, tile, lists.columns + head * lists.column_stride, lists.column_count[head]);
+}
+
+}  // namespace
+
+int32_t line_query_tiles(const TileRule& rule) { return (rule.query_rows + rule.query_tile - 1) / rule.query_tile; }
+
+std::size_t line_scan_bytes(int64_t lists) {
+  std::size_t bytes = 0;
+  const int32_t* none = nullptr;
+  cub::DeviceScan::ExclusiveSum(nullptr, bytes, none, static_cast<int32_t*>(nullptr), static_cast<int>(lists));
+  return bytes;
+}
+
+int build_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream_handle) {
+  const auto stream = static_cast<cudaStream_t>(stream_handle);
+  TileRule rule = arguments.rule;
+  rule.distances = nullptr;
+  const int32_t query_tiles = line_query_tiles(rule);
+  const auto heads = static_cast<unsigned>(arguments.heads);
+  const int64_t all = int64_t{arguments.heads} * query_tiles;
+  const int32_t words = (rule.key_rows + 31) / 32;
+  const auto kept = [&](int32_t count) { return count < rule.key_rows ? count : rule.key_rows; };
+  if (arguments.heads <= 0 || query_tiles <= 0) return cudaSuccess;
+
+  cudaMemsetAsync(lists.overflow, 0, sizeof(uint32_t), stream);
+  cudaMemsetAsync(lists.counts + all, 0, sizeof(int32_t), stream);
+  if (arguments.column_mass != nullptr) {
+    const LargestArguments line{arguments.column_mass, rule.key_rows, arguments.forced_columns,
+                                kept(arguments.columns_kept), lists.columns};
+    largest_kernel<<<heads, kLineThreads, 0, stream>>>(line, lists.column_stride, lists.column_count);
+    const dim3 grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
+    cut_kernel<<<grid, 128, 0, stream>>>(rule, query_tiles, lists);
+  }
+  if (arguments.diagonal_mass != nullptr) {
+    const int32_t count = kept(arguments.diagonals_kept);
+    const LargestArguments line{arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count,
+                                lists.distances};
+    largest_kernel<<<heads, kLineThreads, 0, stream>>>(line, count, nullptr);
+    bits_kernel<<<heads, kLineThreads, 0, stream>>>(lists.distances, count, words, lists.distance_bits);
+    rule.distances = lists.distance_bits;
+  }
+  const dim3 grid(static_cast<unsigned>(query_tiles), heads);
+  tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, words, {.counts = lists.counts});
+  std::size_t bytes = lists.scan_bytes;
+  const cudaError_t scanned = cub::DeviceScan::ExclusiveSum(lists.scan, bytes, lists.counts, lists.tile_begin,
+                                                            static_cast<int>(all + 1), stream);
+  if (scanned != cudaSuccess) return scanned;
+  tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, words,
+                                                  {.begin = lists.tile_begin,
+                                                   .counts = lists.counts,
+                                                   .tiles = lists.tiles,
+                                                   .capacity = lists.tile_capacity,
+                                                   .overflow = lists.overflow});
+  return cudaGetLastError();
+}
+
+}  // namespace tessera::attention::cuda

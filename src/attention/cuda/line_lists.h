@@ -1,0 +1,228 @@
+// Bodies of the kernels that turn line masses into lists: the largest columns and diagonals, and the key tiles that
+// diagonals, sinks, a window and dense last rows touch. Equal to the CPU selectors on the same masses, entry by entry.
+//
+// Sizes per head: columns + key_rows / 32 words of diagonals + one entry per listed tile; never rows x lines.
+#pragma once
+
+#include <cstring>
+
+#include "attention/cuda/simt.h"
+
+namespace tessera::attention::cuda {
+
+constexpr int kLineThreads = 256;
+constexpr int kLineItems = 8;  // consecutive values of one thread
+constexpr uint32_t kMaskedBit = 0x80000000u;
+using LineBlock = Block<kLineThreads>;
+
+struct LargestShared {
+  uint32_t histogram[256];
+  uint32_t scan[2][kLineThreads];
+  uint32_t threshold;  // order key of the smallest value kept
+  uint32_t ties;       // values equal to it that are kept, the first ones
+  uint32_t greater_before;
+  uint32_t equal_before;
+};
+
+// Orders like the floats themselves; -0 equals 0. No NaN.
+TESSERA_SIMT inline uint32_t order_key(float value) {
+  value += 0.0F;
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+
+// Largest values of one head: `forced` leading ones win every comparison.
+struct LargestArguments {
+  const float* values = nullptr;  // [size]
+  int32_t size = 0;
+  int32_t forced = 0;
+  int32_t count = 0;           // kept, clipped to size
+  int32_t* indices = nullptr;  // [count], ascending; ties go to the lower index
+};
+
+TESSERA_SIMT inline uint32_t line_key(const LargestArguments& line, int32_t index) {
+  return index < line.forced ? 0xffffffffu : order_key(line.values[index]);
+}
+
+// Radix search for the threshold, eight bits a pass.
+TESSERA_SIMT inline void find_threshold(const LineBlock& block, const LargestArguments& line, LargestShared& shared) {
+  block.each([&](int thread) {
+    if (thread != 0) return;
+    shared.threshold = 0;
+    shared.ties = static_cast<uint32_t>(line.count);
+  });
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    block.each([&](int thread) { shared.histogram[thread] = 0; });
+    block.each([&](int thread) {
+      for (int32_t i = thread; i < line.size; i += kLineThreads) {
+        const uint32_t key = line_key(line, i);
+        const bool matches = shift == 24 || (key ^ shared.threshold) >> (shift + 8) == 0;
+        if (matches) LineBlock::add(&shared.histogram[key >> shift & 255u], 1);
+      }
+    });
+    block.each([&](int thread) {
+      if (thread != 0) return;
+      int bin = 255;
+      for (; bin > 0 && shared.histogram[bin] < shared.ties; --bin) shared.ties -= shared.histogram[bin];
+      shared.threshold |= static_cast<uint32_t>(bin) << shift;
+    });
+  }
+}
+
+// Cost: five reads of the values by one block.
+TESSERA_SIMT inline void write_largest(const LineBlock& block, const LargestArguments& line, LargestShared& shared) {
+  if (line.count <= 0) return;
+  find_threshold(block, line, shared);
+  block.each([&](int thread) {
+    if (thread == 0) shared.greater_before = shared.equal_before = 0;
+  });
+  constexpr int32_t kChunk = kLineThreads * kLineItems;
+  for (int32_t chunk = 0; chunk < line.size; chunk += kChunk) {
+    // Low half: greater than the threshold; high half: equal to it. A chunk has 2048 values, so no half overflows.
+    block.each([&](int thread) {
+      uint32_t packed = 0;
+      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < line.size; ++i) {
+        const uint32_t key = line_key(line, i);
+        packed += key > shared.threshold ? 1u : key == shared.threshold ? 0x10000u : 0u;
+      }
+      shared.scan[0][thread] = packed;
+    });
+    block.inclusive_scan(shared.scan);
+    block.each([&](int thread) {
+      const uint32_t packed = thread > 0 ? shared.scan[0][thread - 1] : 0;
+      uint32_t greater = shared.greater_before + (packed & 0xffffu);
+      uint32_t equal = shared.equal_before + (packed >> 16);
+      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < line.size; ++i) {
+        const uint32_t key = line_key(line, i);
+        if (key < shared.threshold || (key == shared.threshold && equal >= shared.ties)) continue;
+        line.indices[greater + (equal < shared.ties ? equal : shared.ties)] = i;
+        (key > shared.threshold ? greater : equal) += 1;
+      }
+    });
+    block.each([&](int thread) {
+      if (thread != 0) return;
+      shared.greater_before += shared.scan[0][kLineThreads - 1] & 0xffffu;
+      shared.equal_before += shared.scan[0][kLineThreads - 1] >> 16;
+    });
+  }
+}
+
+struct BitArguments {
+  const int32_t* distances = nullptr;  // [count], distinct
+  int32_t count = 0;
+  int32_t words = 0;
+  uint32_t* bits = nullptr;  // [words]
+};
+
+TESSERA_SIMT inline void write_bits(const LineBlock& block, const BitArguments& line) {
+  block.each([&](int thread) {
+    for (int32_t word = thread; word < line.words; word += kLineThreads) line.bits[word] = 0;
+  });
+  block.each([&](int thread) {
+    for (int32_t i = thread; i < line.count; i += kLineThreads) {
+      LineBlock::add(&line.bits[line.distances[i] / 32], 1u << (line.distances[i] % 32));
+    }
+  });
+}
+
+// Which key tiles a query tile computes. Row i of the queries has its own key row min(key_rows, first_position + i + 1)
+// - 1; distances are counted back from it.
+struct TileRule {
+  int32_t query_rows = 0;
+  int32_t key_rows = 0;
+  int32_t first_position = 0;
+  int32_t query_tile = 128;             // rows
+  int32_t key_tile = 128;               // rows
+  int32_t sink_rows = 0;                // whole tiles of them are listed; the rest are columns
+  int32_t window = 0;                   // most recent rows, the own row included; 0: none
+  int32_t dense_from = 0x7fffffff;      // query tiles that end after this query row are dense
+  const uint32_t* distances = nullptr;  // [ceil(key_rows / 32)] bit per wanted distance; null: none
+
+  TESSERA_SIMT int32_t own(int32_t row) const {
+    const int32_t seen = first_position + row + 1;
+    return (seen < key_rows ? seen : key_rows) - 1;
+  }
+  TESSERA_SIMT int32_t end(int32_t tile) const {
+    const int32_t rows = (tile + 1) * query_tile;
+    return rows < query_rows ? rows : query_rows;
+  }
+  TESSERA_SIMT int32_t visible_tiles(int32_t tile) const { return (own(end(tile) - 1) + key_tile) / key_tile; }
+
+  TESSERA_SIMT bool any_distance(int32_t first, int32_t last) const {
+    if (distances == nullptr) return false;
+    first = first > 0 ? first : 0;
+    last = last < key_rows - 1 ? last : key_rows - 1;
+    if (first > last) return false;
+    for (int32_t word = first / 32; word <= last / 32; ++word) {
+      uint32_t bits = distances[word];
+      if (word == first / 32) bits &= 0xffffffffu << (first % 32);
+      if (word == last / 32) bits &= 0xffffffffu >> (31 - last % 32);
+      if (bits != 0) return true;
+    }
+    return false;
+  }
+
+  // key < visible_tiles(tile)
+  TESSERA_SIMT bool lists(int32_t tile, int32_t key) const {
+    const int32_t first_own = own(tile * query_tile);
+    const int32_t first_key = key * key_tile;
+    if (end(tile) > dense_from || key < sink_rows / key_tile) return true;
+    if (window > 0 && first_key + key_tile > first_own - window + 1) return true;
+    return any_distance(first_own - (first_key + key_tile - 1), own(end(tile) - 1) - first_key);
+  }
+
+  // The kernel must apply causality or the end of the rows inside it.
+  TESSERA_SIMT bool is_masked(int32_t tile, int32_t key) const {
+    return (key + 1) * key_tile - 1 > own(tile * query_tile);
+  }
+};
+
+struct TileListShared {
+  uint32_t scan[2][kLineThreads];
+  uint32_t before;
+};
+
+// Counts the key tiles of one query tile (tiles null) or writes them, ascending. Returns the count.
+TESSERA_SIMT inline uint32_t write_tiles(const LineBlock& block, const TileRule& rule, int32_t tile, uint32_t* tiles,
+                                         TileListShared& shared) {
+  block.each([&](int thread) {
+    if (thread == 0) shared.before = 0;
+  });
+  const int32_t visible = rule.visible_tiles(tile);
+  for (int32_t chunk = 0; chunk < visible; chunk += kLineThreads) {
+    block.each([&](int thread) {
+      const int32_t key = chunk + thread;
+      shared.scan[0][thread] = key < visible && rule.lists(tile, key) ? 1 : 0;
+    });
+    block.inclusive_scan(shared.scan);
+    block.each([&](int thread) {
+      const uint32_t before = thread > 0 ? shared.scan[0][thread - 1] : 0;
+      if (tiles == nullptr || shared.scan[0][thread] == before) return;
+      const auto key = static_cast<uint32_t>(chunk + thread);
+      const bool masked = rule.is_masked(tile, chunk + thread);
+      tiles[shared.before + before] = key | (masked ? kMaskedBit : 0u);
+    });
+    block.each([&](int thread) {
+      if (thread == 0) shared.before += shared.scan[0][kLineThreads - 1];
+    });
+  }
+  return shared.before;
+}
+
+// Leading columns that a query tile may use: those that its last row sees.
+TESSERA_SIMT inline int32_t column_cut(const TileRule& rule, int32_t tile, const int32_t* columns, int32_t count) {
+  const int32_t last = rule.own(rule.end(tile) - 1);
+  int32_t low = 0;
+  while (low < count) {
+    const int32_t middle = (low + count) / 2;
+    if (columns[middle] <= last) {
+      low = middle + 1;
+    } else {
+      count = middle;
+    }
+  }
+  return low;
+}
+
+}  // namespace tessera::attention::cuda

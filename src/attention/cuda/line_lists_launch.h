@@ -1,0 +1,55 @@
+// From line masses on the device to a DeviceWorkList: one stream, no wait for the device, graph-capturable.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "attention/cuda/line_lists.h"
+
+namespace tessera::attention::cuda {
+
+struct LineListArguments {
+  const float* column_mass = nullptr;    // [heads, key_rows]; null: no columns are chosen
+  const float* diagonal_mass = nullptr;  // [heads, key_rows], by distance; null: no diagonals
+  int32_t heads = 0;
+  int32_t columns_kept = 1000;    // forced ones included (MInference fallback)
+  int32_t diagonals_kept = 6096;  // forced ones included
+  int32_t forced_columns = 30;    // first key rows
+  int32_t forced_diagonals = 100;
+  TileRule rule;  // `distances` is ignored
+};
+
+// Device memory that the caller owns. Room for at least the sizes given; see line_list_bytes().
+struct LineLists {
+  int32_t* columns = nullptr;         // [heads, column_stride]
+  int32_t column_stride = 0;          // a multiple of 128, >= columns_kept
+  int32_t* column_count = nullptr;    // [heads]
+  int32_t* column_cut = nullptr;      // [heads * query_tiles]
+  int32_t* distances = nullptr;       // [heads, diagonals_kept]
+  uint32_t* distance_bits = nullptr;  // [heads, ceil(key_rows / 32)]
+  int32_t* counts = nullptr;          // [heads * query_tiles + 1]
+  int32_t* tile_begin = nullptr;      // [heads * query_tiles + 1]
+  uint32_t* tiles = nullptr;          // [tile_capacity]
+  int64_t tile_capacity = 0;          // < 2^31
+  uint32_t* overflow = nullptr;       // [1] becomes 1 when the lists did not fit: then use attend_dense
+  void* scan = nullptr;               // scan_bytes
+  std::size_t scan_bytes = 0;
+};
+
+int32_t line_query_tiles(const TileRule& rule);
+
+// Scratch of the scan over heads * query_tiles + 1 counts.
+std::size_t line_scan_bytes(int64_t lists);
+
+// Bytes of all arrays above except `scan`.
+constexpr int64_t line_list_bytes(const LineListArguments& arguments, int64_t column_stride, int64_t tile_capacity) {
+  const int64_t query_tiles = (arguments.rule.query_rows + arguments.rule.query_tile - 1) / arguments.rule.query_tile;
+  const int64_t per_head =
+      column_stride + 1 + arguments.diagonals_kept + (arguments.rule.key_rows + 31) / 32 + 3 * query_tiles;
+  return 4 * (arguments.heads * per_head + 2 + tile_capacity + 1);
+}
+
+// Returns a cudaError_t as int; 0 is success. The number of launches does not depend on the sizes.
+int build_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream);
+
+}  // namespace tessera::attention::cuda

@@ -1,0 +1,57 @@
+// Kernel bodies that the host can run too: a block is a sequence of phases with a barrier after each.
+//
+//   block.each([&](int thread) { ... });   // every thread once; shared memory written here is seen by the next phase
+//
+// On the device a phase is the body for one thread and a barrier; on the host it is a loop over the threads, so tests
+// execute the very kernel code without a GPU. What a thread keeps from phase to phase lies in shared memory. Within a
+// phase threads may meet only through add(); the host runs them in either order, and results must not depend on it.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define TESSERA_SIMT __host__ __device__
+#else
+#define TESSERA_SIMT
+#endif
+
+namespace tessera::attention::cuda {
+
+template <int kThreadCount>
+struct Block {
+  static constexpr int kThreads = kThreadCount;
+  bool descending = false;  // host only: order of the threads within a phase
+
+  template <typename Body>
+  TESSERA_SIMT void each(Body&& body) const {
+#if defined(__CUDA_ARCH__)
+    body(static_cast<int>(threadIdx.x));
+    __syncthreads();
+#else
+    for (int i = 0; i < kThreads; ++i) body(descending ? kThreads - 1 - i : i);
+#endif
+  }
+
+  // Integers only: their sum does not depend on the order.
+  TESSERA_SIMT static void add(uint32_t* to, uint32_t value) {
+#if defined(__CUDA_ARCH__)
+    atomicAdd(to, value);
+#else
+    *to += value;
+#endif
+  }
+
+  // scan[0][i] becomes the sum of scan[0][0..i]. scan[1] is scratch.
+  TESSERA_SIMT void inclusive_scan(uint32_t (&scan)[2][kThreads]) const {
+    int from = 0;
+    for (int step = 1; step < kThreads; step *= 2, from = 1 - from) {
+      each([&](int thread) {
+        const uint32_t before = thread >= step ? scan[from][thread - step] : 0;
+        scan[1 - from][thread] = scan[from][thread] + before;
+      });
+    }
+    if (from == 1) each([&](int thread) { scan[0][thread] = scan[1][thread]; });
+  }
+};
+
+}  // namespace tessera::attention::cuda

@@ -1,0 +1,14 @@
+#include "cli/command_experts.h"
+
+#include "cli/command.h"
+
+namespace tessera::cli {
+
+void add_experts(CLI::App& app) {
+  CLI::App* experts =
+      app.add_subcommand("experts", "a classifier of many classes out of small classifiers of a few classes each");
+  experts->require_subcommand(1);
+  add_experts_design(*experts);
+}
+
+}  // namespace tessera::cli

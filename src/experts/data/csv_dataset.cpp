@@ -1,0 +1,67 @@
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "experts/data/class_names.h"
+#include "tessera/base/csv.h"
+#include "tessera/base/error.h"
+#include "tessera/experts/dataset.h"
+
+namespace tessera::experts {
+namespace {
+
+size_t label_column(const std::vector<std::string>& header, const std::string& wanted, std::string_view name) {
+  const auto find = [&](const std::string& column) {
+    return static_cast<size_t>(std::find(header.begin(), header.end(), column) - header.begin());
+  };
+  if (!wanted.empty()) {
+    if (find(wanted) < header.size()) return find(wanted);
+    throw Error(ErrorCode::not_found, "{}: column '{}' is not in the table", name, wanted);
+  }
+  for (const char* usual : {"class", "label", "y"}) {
+    if (find(usual) < header.size()) return find(usual);
+  }
+  return header.size() - 1;
+}
+
+float number(const std::string& text, std::string_view name, int64_t line, const std::string& column) {
+  float value = 0;
+  const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
+  const auto [end, status] = std::from_chars(begin, text.data() + text.size(), value);
+  if (status != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) {
+    throw Error(ErrorCode::bad_file, "{}: row {}, column '{}': expected a number, found '{}'", name, line, column,
+                text.substr(0, 60));
+  }
+  return value;
+}
+
+}  // namespace
+
+Dataset parse_csv_dataset(std::string_view text, std::string_view name, const DatasetOptions& options) {
+  CsvRecords records(text, name);
+  std::vector<std::string> header, fields, texts;
+  std::vector<int64_t> lines;
+  int64_t line = 0;
+  if (!records.next(header, line) || header.size() < 2) {
+    throw Error(ErrorCode::bad_file, "{}: expected a line of at least two column names", name);
+  }
+  const size_t label = label_column(header, options.label_column, name);
+  Dataset data{.features = static_cast<int64_t>(header.size()) - 1, .classes = options.classes};
+  while (records.next(fields, line)) {
+    if (fields.size() != header.size()) {
+      throw Error(ErrorCode::bad_file, "{}: row {} has {} fields; the first row names {} columns", name, line,
+                  fields.size(), header.size());
+    }
+    for (size_t j = 0; j < fields.size(); ++j) {
+      if (j != label) data.values.push_back(number(fields[j], name, line, header[j]));
+    }
+    texts.push_back(fields[label]);
+    lines.push_back(line);
+  }
+  data.rows = static_cast<int64_t>(texts.size());
+  if (data.rows == 0) throw Error(ErrorCode::bad_file, "{}: holds column names but no row", name);
+  number_classes(texts, lines, name, data.classes, data.labels);
+  return data;
+}
+
+}  // namespace tessera::experts
