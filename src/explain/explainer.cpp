@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <mutex>
+#include <set>
 
 #include "explain/baselines.h"
 #include "explain/diagnostics.h"
@@ -21,8 +22,11 @@ namespace {
 constexpr double kMostParameters = 20000;  // of the published basis
 constexpr int64_t kForestRows = 200000;    // `automatic` trains no mimic on more rows
 constexpr double kKernelEnough = 0.95;     // held-out R2 at which `automatic` does not try the forest
-constexpr double kForestGain =
-    0.8;  // of the mean squared error: the forest's intervals are wider, so it must earn them
+// Of the kernel's mean squared error: the forest's intervals are wider, so it must earn them; less so when outputs come
+// in steps, which a kernel cannot follow.
+constexpr double kForestGain = 0.8;
+constexpr double kForestGainOnSteps = 1;
+constexpr double kStepsBelow = 0.5;  // distinct outputs among a sample of rows, over their number
 
 void check_options(const Options& options) {
   const auto require = [](bool holds, const char* name, const char* expected, double found) {
@@ -113,6 +117,15 @@ void choose_deltas(Problem& problem, const RowSearch& search) {
   }
 }
 
+double distinct_share(const Problem& problem) {
+  Random random = Random(problem.options.seed).split(4);
+  std::set<double> seen;
+  constexpr int kRows = 1000;
+  for (int i = 0; i < kRows; ++i) seen.insert(problem.outputs[static_cast<size_t>(random.below(problem.inputs.rows))]);
+  const double rows = std::min<double>(kRows, static_cast<double>(problem.inputs.rows));
+  return static_cast<double>(seen.size()) / rows;
+}
+
 }  // namespace
 
 struct Explainer::Implementation {
@@ -149,7 +162,9 @@ struct Explainer::Implementation {
     const double by_forest = forest->held_out_error(records);
     choice = fmt::format("on held-out outputs the root mean squared error is {:.3g} for kernel and {:.3g} for forest",
                          std::sqrt(by_kernel), std::sqrt(by_forest));
-    if (by_forest < kForestGain * by_kernel) chosen = Estimator::forest;
+    const bool steps = distinct_share(problem) < kStepsBelow;
+    if (steps) choice += ", and outputs come in steps";
+    if (by_forest < (steps ? kForestGainOnSteps : kForestGain) * by_kernel) chosen = Estimator::forest;
   }
 
   void check_query(std::span<const double> query) const {
@@ -183,7 +198,7 @@ struct Explainer::Implementation {
       }
       case Estimator::forest:
         result = forest->explain(query, row);
-        break;  // never by trees that saw the row
+        break;
       default:
         result = kernel->explain(query, exclude);
         break;

@@ -7,42 +7,114 @@
 #include "tessera/base/random.h"
 
 namespace tessera::explain {
+namespace {
+
+constexpr double kSample = 0.6;       // of the rows in each tree: a pair of rows is unknown to a sixth of the trees
+constexpr int64_t kFewestTrees = 8;   // that must know neither row of a pair whose difference is scored
+constexpr double kFloorShare = 0.05;  // of the typical error, added to the spread over trees
+constexpr int64_t kPartners = 2;      // nearest records that differ, one of which is drawn
+constexpr int64_t kTwins = 20;        // equal records passed over
+constexpr int64_t kTrialRows = 5000;  // on which the kinds of forest are compared
+constexpr int64_t kTrialTrees = 60;
+
+std::vector<ForestOptions> kinds_of(const Options& options, int64_t features) {
+  ForestOptions randomised;
+  randomised.trees = options.trees;
+  randomised.sample = kSample;
+  randomised.seed = Random(options.seed).split(7).bits();
+  ForestOptions best = randomised;
+  best.best_splits = true;
+  best.candidates = std::max<int64_t>(1, (features + 2) / 3);
+  return {randomised, best};
+}
+
+double held_out_square(const Forest& forest, TableView inputs, std::span<const double> outputs) {
+  double sum = 0;
+  std::vector<double> point(static_cast<size_t>(inputs.columns));
+  for (int64_t i = 0; i < inputs.rows; ++i) {
+    for (size_t j = 0; j < point.size(); ++j) point[j] = inputs.at(i, static_cast<int64_t>(j));
+    double prediction = 0, trees = 0;
+    for (int64_t t = 0; t < forest.trees(); ++t) {
+      if (!forest.held_out(t, i)) continue;
+      prediction += forest.predict_tree(t, point);
+      trees += 1;
+    }
+    if (trees > 0) sum += std::pow(outputs[static_cast<size_t>(i)] - prediction / trees, 2);
+  }
+  return sum;
+}
+
+// The kind with the smaller held-out error on a sample of rows.
+ForestOptions choose_kind(const Problem& problem) {
+  std::vector<double> inputs, outputs;
+  Random random = Random(problem.options.seed).split(9);
+  const int64_t rows = std::min(kTrialRows, problem.inputs.rows);
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t row = rows == problem.inputs.rows ? i : random.below(problem.inputs.rows);
+    const std::vector<double> values = problem.row(row);
+    inputs.insert(inputs.end(), values.begin(), values.end());
+    outputs.push_back(problem.outputs[static_cast<size_t>(row)]);
+  }
+  const TableView view{inputs.data(), nullptr, rows, problem.inputs.columns};
+  ForestOptions chosen;
+  double least = std::numeric_limits<double>::infinity();
+  for (const ForestOptions& kind : kinds_of(problem.options, problem.inputs.columns)) {
+    ForestOptions trial = kind;
+    trial.trees = std::min(kind.trees, kTrialTrees);
+    const double error = held_out_square(Forest(view, outputs, problem.features, trial), view, outputs);
+    if (error < least) {
+      least = error;
+      chosen = kind;
+    }
+  }
+  return chosen;
+}
+
+}  // namespace
 
 ForestModel::ForestModel(const Problem& problem, const RowSearch& search)
     : problem_(problem),
       search_(search),
-      forest_(problem.inputs, problem.outputs.copy(), problem.features,
-              {.trees = problem.options.trees, .seed = Random(problem.options.seed).split(7).bits()}) {
+      forest_(problem.inputs, problem.outputs.copy(), problem.features, choose_kind(problem)) {
+  known_ = calibrate(true);
+  unknown_ = calibrate(false);
+}
+
+ForestModel::Calibration ForestModel::calibrate(bool record_known) const {
   // Pairs of records that differ little, like the two ends of a step or of a swapped category.
-  Metric metric = search.standard_metric();
+  Metric metric = search_.standard_metric();
   metric.penalty.assign(metric.penalty.size(), 1.0);
-  Random random = Random(problem.options.seed).split(8);
+  Random random = Random(problem_.options.seed).split(8);
   struct Score {
     double error, deviation;
   };
   std::vector<Score> scores;
   double squares = 0;
-  const int64_t wanted = std::min(2 * problem.options.calibration, problem.inputs.rows);
+  const int64_t wanted = std::min(2 * problem_.options.calibration, problem_.inputs.rows);
   for (int64_t i = 0; i < wanted; ++i) {
-    const int64_t record = random.below(problem.inputs.rows);
-    const std::vector<double> query = problem.row(record);
-    const auto near = search.nearest(query, metric, 8, record);
+    const int64_t record = random.below(problem_.inputs.rows);
+    const std::vector<double> query = problem_.row(record);
+    auto near = search_.nearest(query, metric, kPartners + kTwins, record);
+    std::erase_if(near, [](const Neighbour& neighbour) { return neighbour.distance2 == 0; });  // tells nothing
     if (near.empty()) continue;
-    const int64_t partner = near[static_cast<size_t>(random.below(static_cast<int64_t>(near.size())))].row;
-    const Spread spread = difference(query, problem.row(partner), record, partner);
-    if (spread.trees < 2) continue;
-    const double truth = problem.outputs[static_cast<size_t>(record)] - problem.outputs[static_cast<size_t>(partner)];
+    const auto choice = random.below(std::min<int64_t>(std::ssize(near), kPartners));
+    const int64_t partner = near[static_cast<size_t>(choice)].row;
+    const Spread spread = difference(query, problem_.row(partner), record_known ? -1 : record, partner);
+    if (spread.trees < std::min<int64_t>(kFewestTrees, 1 + forest_.trees() / 20)) continue;
+    const double truth = problem_.outputs[static_cast<size_t>(record)] - problem_.outputs[static_cast<size_t>(partner)];
     scores.push_back({std::abs(truth - spread.mean), spread.deviation});
     squares += (truth - spread.mean) * (truth - spread.mean);
   }
-  records_ = static_cast<int64_t>(scores.size());
-  if (scores.empty()) return;
-  floor_ = 0.1 * std::sqrt(squares / static_cast<double>(scores.size()));
+  Calibration result;
+  result.records = std::ssize(scores);
+  if (scores.empty()) return result;
+  result.floor = kFloorShare * std::sqrt(squares / static_cast<double>(scores.size()));
   std::vector<double> ratios;
-  for (const Score& score : scores) ratios.push_back(score.error / (score.deviation + floor_ + 1e-300));
+  for (const Score& score : scores) ratios.push_back(score.error / (score.deviation + result.floor + 1e-300));
   std::sort(ratios.begin(), ratios.end());
-  const auto rank = static_cast<size_t>(std::ceil(problem.options.level * static_cast<double>(ratios.size() + 1)));
-  factor_ = ratios[std::min(rank, ratios.size()) - 1];
+  const auto rank = static_cast<size_t>(std::ceil(problem_.options.level * static_cast<double>(ratios.size() + 1)));
+  result.factor = ratios[std::min(rank, ratios.size()) - 1];
+  return result;
 }
 
 ForestModel::Spread ForestModel::difference(std::span<const double> plus, std::span<const double> minus, int64_t a,
@@ -63,7 +135,10 @@ ForestModel::Spread ForestModel::difference(std::span<const double> plus, std::s
   return spread;
 }
 
-Explanation ForestModel::explain(std::span<const double> query, int64_t exclude) const {
+Explanation ForestModel::explain(std::span<const double> query, int64_t row) const {
+  const bool known = row >= 0 && problem_.options.output_known;
+  const int64_t exclude = known ? -1 : row;
+  const Calibration& calibration = known ? known_ : unknown_;
   const std::vector<int64_t> baselines = problem_.baselines_for(query);
   // A forest has no slope: a gradient is the difference over the feature's step, divided by it.
   Problem stepped = {problem_.inputs, {}, problem_.features, problem_.options, problem_.baseline, problem_.alternative,
@@ -76,7 +151,7 @@ Explanation ForestModel::explain(std::span<const double> query, int64_t exclude)
     const auto j = static_cast<size_t>(target.feature);
     const Spread spread = difference(plan.points[static_cast<size_t>(target.plus)],
                                      plan.points[static_cast<size_t>(target.minus)], exclude, -1);
-    const double half = factor_ * (spread.deviation + floor_);
+    const double half = calibration.factor * (spread.deviation + calibration.floor);
     const bool slope =
         problem_.options.importance == ImportanceKind::gradient && problem_.features[j].kind == ColumnKind::continuous;
     const double unit = slope ? 1 / problem_.delta[j] : 1;
@@ -110,8 +185,8 @@ Explanation ForestModel::explain(std::span<const double> query, int64_t exclude)
   result.diagnostics.rows_used = problem_.inputs.rows;
   result.diagnostics.effective_rows = static_cast<double>(result.neighbours.size());
   result.diagnostics.condition = 1;
-  result.diagnostics.calibration_factor = factor_;
-  result.diagnostics.calibration_records = records_;
+  result.diagnostics.calibration_factor = calibration.factor;
+  result.diagnostics.calibration_records = calibration.records;
   return result;
 }
 

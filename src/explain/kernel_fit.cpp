@@ -67,7 +67,7 @@ double KernelFit::distance2(const double* a, const double* b) const {
   return sum;
 }
 
-KernelFit::KernelFit(const Kernel& kernel, const Points& rows, const Eigen::VectorXd& output)
+KernelFit::KernelFit(const Kernel& kernel, const Points& rows, const Eigen::VectorXd& output, double signal_variance)
     : kernel_(kernel), rows_(rows) {
   const int64_t count = rows_.values.cols();
   if (count == 0) return;
@@ -100,8 +100,9 @@ KernelFit::KernelFit(const Kernel& kernel, const Points& rows, const Eigen::Vect
   if (trend_gram_.info() != Eigen::Success) return;
   trend_coefficient_ = trend_gram_.solve(white_trend_.transpose() * white);
   white_output_ = white - white_trend_ * trend_coefficient_;
-  const double freedom = std::max<double>(1, static_cast<double>(count - terms_));
-  variance_ = white_output_.squaredNorm() / freedom;
+  freedom_ = std::max<double>(1, static_cast<double>(count - terms_));
+  profiled_ = white_output_.squaredNorm() / freedom_;
+  variance_ = signal_variance > 0 ? signal_variance : profiled_;
   valid_ = std::isfinite(variance_);
 }
 
@@ -170,36 +171,28 @@ double KernelFit::projected(const Eigen::VectorXd& a, const Eigen::VectorXd& b) 
   return a.dot(b) - (white_trend_.transpose() * a).dot(trend_gram_.solve(white_trend_.transpose() * b));
 }
 
-double KernelFit::left_out_error(int64_t index) const {
+Estimate KernelFit::left_out(int64_t index) const {
   const Eigen::VectorXd white = unit(index);
-  return white.dot(white_output_) / projected(white, white);
+  const double precision = projected(white, white);
+  const double noise = kernel_.exact_outputs ? kernel_.nugget : 0;
+  return {white.dot(white_output_) / precision,
+          std::sqrt(variance_ * std::max(1 / precision - noise, 0.01 / precision))};
 }
 
-Eigen::VectorXd KernelFit::left_out(int64_t count) const {
-  count = std::min(count, rows_.values.cols());
-  Eigen::VectorXd result(count);
-  for (int64_t i = 0; i < count; ++i) {
-    const Eigen::VectorXd white = unit(i);
-    const double scale = std::sqrt(variance_ * projected(white, white));
-    result[i] = scale > 0 ? white.dot(white_output_) / scale : 0;
-  }
-  return result;
-}
-
-double KernelFit::pair_left_out(int64_t a, int64_t b) const {
+Estimate KernelFit::pair_left_out(int64_t a, int64_t b) const {
   const Eigen::VectorXd first = unit(a), second = unit(b);
   Eigen::Matrix2d inner;
   inner << projected(first, first), projected(first, second), projected(first, second), projected(second, second);
   const Eigen::Matrix2d inverse = inner.inverse();
   const Eigen::Vector2d error = inverse * Eigen::Vector2d(first.dot(white_output_), second.dot(white_output_));
-  const double spread = std::sqrt(variance_ * std::max(inverse(0, 0) + inverse(1, 1) - 2 * inverse(0, 1), 0.0));
-  return spread > 0 ? (error[0] - error[1]) / spread : 0;
+  const double noise = kernel_.exact_outputs ? 2 * kernel_.nugget : 0;
+  const double spread = std::max(inverse(0, 0) + inverse(1, 1) - 2 * inverse(0, 1), 0.0);
+  return {error[0] - error[1], std::sqrt(variance_ * std::max(spread - noise, 0.01 * spread))};
 }
 
 double KernelFit::deviance() const {
-  const auto count = static_cast<double>(rows_.values.cols());
-  return 0.5 * (count - static_cast<double>(terms_)) * std::log(std::max(variance_, 1e-300)) +
-         factor_.diagonal().array().log().sum() +
+  const double variance = std::max(variance_, 1e-300);
+  return 0.5 * freedom_ * (std::log(variance) + profiled_ / variance - 1) + factor_.diagonal().array().log().sum() +
          static_cast<Eigen::MatrixXd>(trend_gram_.matrixL()).diagonal().array().log().sum();
 }
 

@@ -20,6 +20,9 @@ struct Kernel {
   std::vector<double> length;   // per continuous feature, in feature units
   std::vector<double> penalty;  // per categorical feature, added to the squared distance where they differ
   double nugget = 1e-8;         // noise variance over signal variance
+  // The nugget stands for what the kernel cannot follow, not for noise: left-out rows are then held to the standard
+  // error of the function.
+  bool exact_outputs = false;
 };
 
 double correlation(Smoothness smoothness, double r2);
@@ -48,7 +51,8 @@ struct Estimate {
 class KernelFit {
  public:
   // Rows nearest first: the leave-out quantities of the first rows are then nearly free.
-  KernelFit(const Kernel& kernel, const Points& rows, const Eigen::VectorXd& output);
+  // signal_variance: held fixed; 0: the most likely one.
+  KernelFit(const Kernel& kernel, const Points& rows, const Eigen::VectorXd& output, double signal_variance = 0);
 
   bool valid() const { return valid_; }
   Estimate estimate(const Functional& functional) const;
@@ -56,16 +60,17 @@ class KernelFit {
   Functional slope_at(const Eigen::VectorXd& point, int64_t continuous) const;
   Functional difference(const Eigen::VectorXd& plus, const Eigen::VectorXd& minus) const;
 
-  // Standardised leave-one-out residuals of the `count` nearest rows.
-  Eigen::VectorXd left_out(int64_t count) const;
-  // Leave-one-out error of row `index` (not standardised).
-  double left_out_error(int64_t index) const;
-  // Rows a and b left out together: standardised error of the predicted difference.
-  double pair_left_out(int64_t a, int64_t b) const;
-  // Minus log likelihood with the signal variance profiled out.
+  // Row `index` left out: error of its predicted output, and the standard error that the model gives it (noise
+  // included).
+  Estimate left_out(int64_t index) const;
+  // Rows a and b left out together: the same of the predicted difference a - b.
+  Estimate pair_left_out(int64_t a, int64_t b) const;
+  // Minus log likelihood, at the fixed signal variance or with that profiled out.
   double deviance() const;
   double signal_variance() const { return variance_; }
-  double nugget_error() const;  // noise standard deviation
+  int64_t rows() const { return rows_.values.cols(); }
+  double freedom() const { return freedom_; }  // rows less trend terms
+  double nugget_error() const;                 // noise standard deviation
   double degrees_of_freedom() const;
 
  private:
@@ -86,6 +91,8 @@ class KernelFit {
   Eigen::LLT<Eigen::MatrixXd> trend_gram_;
   Eigen::VectorXd trend_coefficient_;
   double variance_ = 0;
+  double freedom_ = 1;
+  double profiled_ = 0;  // most likely signal variance
   bool valid_ = false;
 };
 

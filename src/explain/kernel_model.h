@@ -1,7 +1,7 @@
 // The default estimator: kernel regression near the query, in the query's cell of categories where that cell is rich,
 // with a product kernel over categories elsewhere; smoothness, lengths, penalties and noise from the likelihood of
 // blocks of rows; standard errors scaled by how well left-out rows near the query were predicted, then by a conformal
-// factor.
+// factor. Noisy tables share what they know of the noise, and mix kernels (kernel_mixture.h).
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 #include <span>
 
 #include "explain/baselines.h"
-#include "explain/kernel_fit.h"
+#include "explain/kernel_mixture.h"
 #include "explain/row_search.h"
 
 namespace tessera::explain {
@@ -29,10 +29,11 @@ class KernelModel {
 
  private:
   struct Region {
-    Kernel kernel;
-    bool cell = false;        // the query's cell alone; otherwise all rows with penalties
-    double value_factor = 2;  // conformal, multiplies standard errors of values and contrasts
-    double pair_factor = 2;   // of gradients and differences
+    Kernel kernel;                      // the most likely one, whose metric finds the neighbours
+    std::vector<Candidate> candidates;  // what is fitted
+    bool cell = false;                  // the query's cell alone; otherwise all rows with penalties
+    double value_factor = 2;            // conformal, multiplies standard errors of values and contrasts
+    double pair_factor = 2;             // of gradients and differences
     int64_t records = 0;
   };
   struct Local;
@@ -40,11 +41,10 @@ class KernelModel {
   const Region& region(std::span<const double> query) const;
   const Region& pooled() const;
   std::unique_ptr<Region> train(std::span<const double> query, bool cell) const;
-  Kernel fit_kernel(const std::vector<std::vector<int64_t>>& blocks, bool cell) const;
-  double deviance(const Kernel& kernel, const std::vector<std::vector<int64_t>>& blocks) const;
   void calibrate(Region& region, std::span<const int64_t> records) const;
   Metric metric(const Region& region) const;
-  Points gather(std::span<const int64_t> rows) const;
+  KernelBlock gather(std::span<const int64_t> rows) const;
+  const NoisePrior& noise_prior(Smoothness smoothness) const;
   Eigen::VectorXd point(std::span<const double> values) const;
   Local local(const Region& region, std::span<const double> query, int64_t exclude) const;
   Estimate across_cells(std::span<const double> plus, std::span<const double> minus, int64_t exclude,
@@ -52,9 +52,14 @@ class KernelModel {
 
   const Problem& problem_;
   const RowSearch& search_;
+  std::vector<double> unit_lengths() const;
+  double output_variance() const;
+
   mutable std::mutex mutex_;
   mutable std::map<int64_t, std::shared_ptr<std::once_flag>> once_;
   mutable std::map<int64_t, std::unique_ptr<Region>> regions_;  // by cell; -1: pooled
+  mutable std::map<Smoothness, std::unique_ptr<NoisePrior>> noise_;
+  mutable std::mutex noise_mutex_;
 };
 
 }  // namespace tessera::explain

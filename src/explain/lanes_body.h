@@ -97,14 +97,25 @@ unsigned delete_rows(const DeletionProblem& problem, const int32_t* sets, int64_
   return failed;
 }
 
-inline void add_rows(const double* table, int64_t stride, const int32_t* sets, int64_t size, double* sum) {
-  for (int64_t k = 0; k < stride; k += 4) *reinterpret_cast<Quad*>(sum + k) = Quad{};
-  for (int64_t i = 0; i < size; ++i) {
-    const double* row = table + sets[i * kLanes] * stride;
-    for (int64_t k = 0; k < stride; k += 4) {
-      *reinterpret_cast<Quad*>(sum + k) += *reinterpret_cast<const Quad*>(row + k);
+// One block of `Quads` registers of the sums, all lanes: the block's part of the table stays in the nearest cache.
+template <int Quads>
+inline void add_block(const double* table, int64_t stride, const int32_t* sets, int64_t size, double* sums) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    Quad sum[Quads] = {};
+    for (int64_t i = 0; i < size; ++i) {
+      const double* row = table + sets[i * kLanes + lane] * stride;
+      for (int q = 0; q < Quads; ++q) sum[q] += *reinterpret_cast<const Quad*>(row + 4 * q);
     }
+    for (int q = 0; q < Quads; ++q) *reinterpret_cast<Quad*>(sums + lane * stride + 4 * q) = sum[q];
   }
+}
+
+// sums[lane] = sum of the lane's rows; stride is a multiple of 4.
+inline void add_rows(const double* table, int64_t stride, const int32_t* sets, int64_t size, double* sums) {
+  int64_t k = 0;
+  for (; k + 32 <= stride; k += 32) add_block<8>(table + k, stride, sets, size, sums + k);
+  for (; k + 8 <= stride; k += 8) add_block<2>(table + k, stride, sets, size, sums + k);
+  for (; k < stride; k += 4) add_block<1>(table + k, stride, sets, size, sums + k);
 }
 
 unsigned delete_by_parameters(const ParameterProblem& problem, const int32_t* sets, int64_t size, double* out,
@@ -115,10 +126,8 @@ unsigned delete_by_parameters(const ParameterProblem& problem, const int32_t* se
   Vector* x = packed + triangle;
   double* sums = scratch + (triangle + p) * kLanes;
   double* moments = sums + problem.packed_stride * kLanes;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    add_rows(problem.packed, problem.packed_stride, sets + lane, size, sums + lane * problem.packed_stride);
-    add_rows(problem.moment, problem.moment_stride, sets + lane, size, moments + lane * problem.moment_stride);
-  }
+  add_rows(problem.packed, problem.packed_stride, sets, size, sums);
+  add_rows(problem.moment, problem.moment_stride, sets, size, moments);
   for (int64_t k = 0; k < triangle; ++k) {
     Vector value = zero();
     for (int lane = 0; lane < kLanes; ++lane) value.lane()[lane] = -sums[lane * problem.packed_stride + k];

@@ -123,6 +123,21 @@ TEST(Property, Float32TablesGiveTheSameAnswerAsTheirFloat64Copy) {
   EXPECT_EQ(a.explain_row(5).features[0].lower, b.explain_row(5).features[0].lower);
 }
 
+TEST(Property, NoiseDoesNotBreakThePromise) {
+  int inside = 0;
+  for (uint64_t t = 0; t < 6; ++t) {
+    Simulation simulation(520000 + t, 1000);
+    Random random(t);
+    for (double& output : simulation.outputs) output += 0.2 * random.normal();
+    const Explanation answer = explain(simulation, quick(Estimator::kernel));
+    for (size_t j = 0; j < 2; ++j) {
+      const double truth = Simulation::slope(simulation.query.data(), static_cast<int>(j));
+      inside += answer.features[j].lower <= truth && truth <= answer.features[j].upper;
+    }
+  }
+  EXPECT_GE(inside, 8);  // of 12 at 95 %: fewer has a chance below 1e-3
+}
+
 TEST(Property, CoverageOfTheDefaultIsCloseToItsPromise) {
   int inside = 0;
   for (uint64_t t = 0; t < 12; ++t) {

@@ -18,7 +18,9 @@
 //               a product kernel over categories where cells are thin; mixed over smoothness and bandwidth; intervals
 //               scaled by conformal calibration on held-out records. Cost per answer: O(rows_used^3), 150 rows by
 //               default.
-//   forest      extremely randomised trees that mimic the model (Geurts et al. 2006), same conformal layer; for
+//   forest      trees that mimic the model, extremely randomised (Geurts et al. 2006) or with best splits (Breiman
+//   2001)
+//               whichever predicts held-out records better, same conformal layer; for
 //   step-like
 //               outputs such as those of forests.
 //   automatic   kernel or forest, whichever predicts held-out records better.
@@ -72,7 +74,7 @@ struct Options {
   double clip = 0.005;
   bool output_known = true;   // the query's own logged output may be used when the query is a row of the table
   int64_t calibration = 200;  // held-out records behind the conformal factors
-  int64_t trees = 100;        // forest
+  int64_t trees = 200;        // forest
 };
 
 // The settings of the published program: percentile intervals, 1e-8 clipping.
