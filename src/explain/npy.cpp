@@ -1,8 +1,5 @@
-// NumPy's format, version 1.0 to 3.0: "\x93NUMPY", major, minor, header length (2 or 4 bytes, little endian), a Python
-// literal
-// {'descr': '<f8', 'fortran_order': False, 'shape': (rows, columns), }, then the numbers.
+// Tables in NumPy's format (tessera/base/npy.h): columns without names, read or mapped.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -10,68 +7,14 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/mapped_file.h"
+#include "tessera/base/npy.h"
 #include "tessera/explain/table.h"
 
 namespace tessera::explain {
 namespace {
 
-constexpr int64_t kMostRows = int64_t{1} << 40;
-
-struct Header {
-  std::string type;
-  int64_t rows = 0;
-  int64_t columns = 0;
-  size_t offset = 0;
-  bool fortran = false;  // column by column
-};
-
-// What follows a key of the header's Python literal, without leading spaces; empty when the key is absent.
-std::string_view value_of(std::string_view literal, std::string_view key) {
-  const size_t at = literal.find(key);
-  if (at == std::string_view::npos) return {};
-  literal.remove_prefix(at + key.size());
-  while (literal.starts_with(' ')) literal.remove_prefix(1);
-  return literal;
-}
-
-Header read_header(std::span<const std::byte> bytes, std::string_view name) {
-  const auto* text = reinterpret_cast<const char*>(bytes.data());
-  if (bytes.size() < 12 || std::memcmp(text, "\x93NUMPY", 6) != 0) {
-    throw Error(ErrorCode::bad_file, "{}: expected a NumPy array, found another format", name);
-  }
-  const bool wide = text[6] >= 2;
-  uint32_t length = 0;
-  std::memcpy(&length, text + 8, wide ? 4 : 2);
-  Header header;
-  header.offset = (wide ? 12U : 10U) + static_cast<size_t>(length);
-  if (length > 65536 || header.offset > bytes.size())
-    throw Error(ErrorCode::bad_file, "{}: the NumPy header is cut off", name);
-  const std::string literal(text + (wide ? 12 : 10), length);
-  const std::string_view type = value_of(literal, "'descr':"), order = value_of(literal, "'fortran_order':");
-  std::string_view shape = value_of(literal, "'shape':");
-  const auto refuse = [&](bool fault) {
-    if (fault) throw Error(ErrorCode::unsupported, "{}: expected a two-dimensional NumPy array of numbers", name);
-  };
-  refuse(type.size() < 3 || type.front() != '\'' || type.find('\'', 1) == std::string_view::npos);
-  header.type = type.substr(1, type.find('\'', 1) - 1);
-  refuse(!order.starts_with("True") && !order.starts_with("False"));
-  header.fortran = order.starts_with("True");
-  refuse(!shape.starts_with('('));
-  shape.remove_prefix(1);
-  for (int64_t* size : {&header.rows, &header.columns}) {
-    const auto [end, status] = std::from_chars(shape.data(), shape.data() + shape.size(), *size);
-    refuse(status != std::errc() || *size < 0 || *size > kMostRows);
-    shape.remove_prefix(static_cast<size_t>(end - shape.data()));
-    while (!shape.empty() && (shape.front() == ' ' || (shape.front() == ',' && size == &header.rows)))
-      shape.remove_prefix(1);
-  }
-  if (shape.starts_with(',')) shape.remove_prefix(1);
-  refuse(!shape.starts_with(')'));
-  return header;
-}
-
 template <typename Number>
-void copy_numbers(const std::byte* source, const Header& header, std::vector<double>& out) {
+void copy_numbers(const std::byte* source, const NpyHeader& header, std::vector<double>& out) {
   const auto rows = static_cast<size_t>(header.rows), columns = static_cast<size_t>(header.columns);
   for (size_t i = 0; i < rows; ++i) {
     for (size_t j = 0; j < columns; ++j) {
@@ -82,27 +25,16 @@ void copy_numbers(const std::byte* source, const Header& header, std::vector<dou
   }
 }
 
-size_t width_of(const std::string& type) {
-  if (type == "<f4" || type == "<i4") return 4;
-  return type == "<f8" || type == "<i8" ? 8 : 0;
-}
-
-// The header of a file whose size fits what it promises.
-Header checked_header(std::span<const std::byte> bytes, std::string_view name) {
-  Header header = read_header(bytes, name);
-  const size_t width = width_of(header.type);
-  if (width == 0)
+NpyHeader table_header(std::span<const std::byte> bytes, std::string_view name) {
+  NpyHeader header = read_npy_header(bytes, name);
+  if (header.dimensions != 2)
+    throw Error(ErrorCode::unsupported, "{}: expected a two-dimensional NumPy array of numbers", name);
+  if (header.width < 4)
     throw Error(ErrorCode::unsupported, "{}: expected numbers of type f4, f8, i4 or i8, found '{}'", name, header.type);
-  const size_t available = (bytes.size() - header.offset) / width;
-  if (header.columns < 1 || static_cast<size_t>(header.rows) != available / static_cast<size_t>(header.columns) ||
-      available % static_cast<size_t>(header.columns) != 0) {
-    throw Error(ErrorCode::bad_file, "{}: {} x {} numbers are promised, {} are there", name, header.rows,
-                header.columns, available);
-  }
   return header;
 }
 
-std::vector<std::string> column_names(const Header& header, std::string_view name,
+std::vector<std::string> column_names(const NpyHeader& header, std::string_view name,
                                       const std::vector<std::string>& wanted) {
   std::vector<std::string> names = wanted;
   if (!names.empty() && static_cast<int64_t>(names.size()) != header.columns) {
@@ -116,7 +48,7 @@ std::vector<std::string> column_names(const Header& header, std::string_view nam
 }  // namespace
 
 Table parse_npy(std::span<const std::byte> bytes, std::string_view name, const ReadOptions& options) {
-  const Header header = checked_header(bytes, name);
+  const NpyHeader header = table_header(bytes, name);
   const std::vector<std::string> names = column_names(header, name, options.names);
   Table table;
   table.rows = header.rows;
@@ -162,15 +94,14 @@ Table parse_npy(std::span<const std::byte> bytes, std::string_view name, const R
 bool MappedTable::suits(const std::filesystem::path& path) {
   if (path.extension() != ".npy") return false;
   const MappedFile file(path);
-  const Header header = checked_header(file.bytes(), path.string());
-  const size_t width = width_of(header.type);
-  return !header.fortran && header.type[1] == 'f' && header.offset % width == 0;
+  const NpyHeader header = table_header(file.bytes(), path.string());
+  return !header.fortran && header.type[1] == 'f' && header.offset % header.width == 0;
 }
 
 MappedTable::MappedTable(const std::filesystem::path& path, const std::vector<std::string>& names)
     : file_(std::make_unique<MappedFile>(path)) {
-  const Header header = checked_header(file_->bytes(), path.string());
-  if (header.fortran || header.type[1] != 'f' || header.offset % width_of(header.type) != 0) {
+  const NpyHeader header = table_header(file_->bytes(), path.string());
+  if (header.fortran || header.type[1] != 'f' || header.offset % header.width != 0) {
     throw Error(ErrorCode::unsupported, "{}: expected an array of f4 or f8 in C order", path.string());
   }
   names_ = column_names(header, path.string(), names);

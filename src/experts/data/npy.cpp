@@ -2,10 +2,10 @@
 
 #include <cmath>
 #include <cstring>
-#include <regex>
 
 #include "experts/data/class_names.h"
 #include "tessera/base/error.h"
+#include "tessera/base/npy.h"
 #include "tessera/experts/dataset.h"
 
 namespace tessera::experts {
@@ -20,52 +20,22 @@ void copy_numbers(const char* source, std::vector<float>& out) {
   }
 }
 
-size_t width_of(const std::string& type) {
-  if (type == "|u1" || type == "|i1") return 1;
-  if (type == "<f4" || type == "<i4") return 4;
-  return type == "<f8" || type == "<i8" ? 8 : 0;
-}
-
 }  // namespace
 
 Matrix parse_npy(std::string_view bytes, std::string_view name) {
-  if (bytes.size() < 12 || !bytes.starts_with("\x93NUMPY")) {
-    throw Error(ErrorCode::bad_file, "{}: expected a NumPy array, found another format", name);
+  const NpyHeader header = read_npy_header(std::as_bytes(std::span(bytes)), name);
+  if (header.fortran) {
+    throw Error(ErrorCode::unsupported, "{}: expected a NumPy array in C order, found Fortran order", name);
   }
-  const bool wide = bytes[6] >= 2;
-  uint32_t length = 0;
-  std::memcpy(&length, bytes.data() + 8, wide ? 4 : 2);
-  const size_t start = wide ? 12 : 10;
-  if (length > 65536 || start + length > bytes.size()) {
-    throw Error(ErrorCode::bad_file, "{}: the NumPy header is cut off", name);
-  }
-  const std::string literal(bytes.substr(start, length));
-  static const std::regex pattern(
-      R"('descr':\s*'([^']*)'.*'fortran_order':\s*False.*'shape':\s*\((\d{1,12}),\s*(\d{0,9}),?\s*\))");
-  std::smatch match;
-  if (!std::regex_search(literal, match, pattern)) {
-    throw Error(ErrorCode::unsupported, "{}: expected a NumPy array of one or two dimensions in C order", name);
-  }
-  Matrix matrix{.rows = std::stoll(match[2]), .columns = match[3].length() > 0 ? std::stoll(match[3]) : 1};
-  const size_t width = width_of(match[1]);
-  if (width == 0) {
-    throw Error(ErrorCode::unsupported, "{}: expected numbers of type f4, f8, i4, i8, u1 or i1, found '{}'", name,
-                match[1].str());
-  }
-  const size_t available = (bytes.size() - start - length) / width;
-  if (matrix.columns < 1 || static_cast<size_t>(matrix.rows) != available / static_cast<size_t>(matrix.columns) ||
-      available % static_cast<size_t>(matrix.columns) != 0) {
-    throw Error(ErrorCode::bad_file, "{}: {} x {} numbers are promised, {} are there", name, matrix.rows,
-                matrix.columns, available);
-  }
-  matrix.values.resize(available);
-  const char* data = bytes.data() + start + length;
-  if (match[1] == "<f4") copy_numbers<float>(data, matrix.values);
-  if (match[1] == "<f8") copy_numbers<double>(data, matrix.values);
-  if (match[1] == "<i4") copy_numbers<int32_t>(data, matrix.values);
-  if (match[1] == "<i8") copy_numbers<int64_t>(data, matrix.values);
-  if (match[1] == "|u1") copy_numbers<uint8_t>(data, matrix.values);
-  if (match[1] == "|i1") copy_numbers<int8_t>(data, matrix.values);
+  Matrix matrix{.rows = header.rows, .columns = header.columns};
+  matrix.values.resize(static_cast<size_t>(header.rows * header.columns));
+  const char* data = bytes.data() + header.offset;
+  if (header.type == "<f4") copy_numbers<float>(data, matrix.values);
+  if (header.type == "<f8") copy_numbers<double>(data, matrix.values);
+  if (header.type == "<i4") copy_numbers<int32_t>(data, matrix.values);
+  if (header.type == "<i8") copy_numbers<int64_t>(data, matrix.values);
+  if (header.type == "|u1") copy_numbers<uint8_t>(data, matrix.values);
+  if (header.type == "|i1") copy_numbers<int8_t>(data, matrix.values);
   return matrix;
 }
 
