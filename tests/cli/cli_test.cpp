@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -16,17 +15,14 @@
 #include <thread>
 #include <vector>
 
+#include "support/program.h"
 #include "support/tiny_model.h"
 #include "tessera/base/file.h"
 
 namespace tessera {
 namespace {
 
-struct Outcome {
-  int status = -1;
-  std::string out;
-  std::string err;
-};
+using testing::Outcome;
 
 class CliTest : public ::testing::Test {
  protected:
@@ -39,17 +35,7 @@ class CliTest : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
   Outcome run(const std::string& arguments) const {
-    const std::string errors = (folder_ / "stderr").string();
-    const std::string command = std::string(TESSERA_PROGRAM) + " " + arguments + " 2>" + errors + " </dev/null";
-    Outcome outcome;
-    FILE* pipe = popen(command.c_str(), "r");
-    std::array<char, 4096> buffer = {};
-    for (size_t got = 0; (got = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
-      outcome.out.append(buffer.data(), got);
-    const int status = pclose(pipe);
-    outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    outcome.err = read_file(errors);
-    return outcome;
+    return testing::run_program(TESSERA_PROGRAM, arguments, folder_ / "stderr");
   }
 
   // Exit 2, and exactly one line on standard error that contains `expected`.

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -15,17 +14,14 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "support/program.h"
 #include "tessera/base/file.h"
 #include "tessera/base/random.h"
 
 namespace tessera {
 namespace {
 
-struct Outcome {
-  int status = -1;
-  std::string out;
-  std::string err;
-};
+using testing::Outcome;
 
 class ExplainCli : public ::testing::Test {
  protected:
@@ -61,17 +57,7 @@ class ExplainCli : public ::testing::Test {
   static constexpr const char* kScore = " --output score --ignore p,q";
 
   Outcome run(const std::string& arguments) const {
-    const std::string errors = path("stderr");
-    const std::string command = std::string(TESSERA_PROGRAM) + " explain " + arguments + " 2>" + errors + " </dev/null";
-    Outcome outcome;
-    FILE* pipe = popen(command.c_str(), "r");
-    std::array<char, 4096> buffer = {};
-    for (size_t got = 0; (got = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
-      outcome.out.append(buffer.data(), got);
-    const int status = pclose(pipe);
-    outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    outcome.err = read_file(errors);
-    return outcome;
+    return testing::run_program(TESSERA_PROGRAM, "explain " + arguments, path("stderr"));
   }
 
   nlohmann::json json(const std::string& arguments) const {
