@@ -84,8 +84,7 @@ std::vector<float> soften(const Design& design, const Answers& answers, const Co
 void refuse_unasked(const Answers& answers, Rule rule) {
   if (std::find(answers.labels.begin(), answers.labels.end(), -1) != answers.labels.end()) {
     throw Error(ErrorCode::invalid_argument,
-                "{}: some experts were not asked about some inputs; use deficit, votes-per-degree, naive-bayes, "
-                "dawid-skene or one-coin",
+                "{}: some experts were not asked about some inputs; use deficit, votes-per-degree or naive-bayes",
                 to_string(rule));
   }
 }

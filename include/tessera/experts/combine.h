@@ -7,17 +7,17 @@
 // Notation: p_j(i) expert j's probability of class i of its set S_j, a_j its hard answer, pi the wanted distribution,
 // pi(S) its sum over S, deg(i) the number of sets that hold i. Soft rules rest on p_j(i) = pi_i / pi(S_j) (Luce).
 //
-//   rule              pi or score of class i                                               per input     source
-//   plurality         votes(i)                                                             m             baseline,
-//   unsafe deficit           -(deg(i) - votes(i)); ties: larger deg, then softer score            m + K zero-error
-//   decoder votes-per-degree  votes(i) / deg(i)                                                    m + K         the
-//   same naive-bayes       prod over j with i in S_j of R_j (a_j == i ? 1 - eps : eps/(R_j-1))  m + K Dawid-Skene, one
-//   eps soft-sum          mean of p_j(i) over j with i in S_j                                  n             -
-//   log-linear        least squares on differences of log p_j (graph Laplacian)            n + K^2       product of
-//   experts bradley-terry     max sum_j sum_i p_j(i) log(pi_i / pi(S_j)), by MM steps              n per step    Huang,
-//   Weng, Lin 2006 balance           sum_{j has i} (p_j(i) pi(S_j) - pi_i) = 0: a Markov chain's law      n R + K^3/3
-//   Wu, Lin, Weng 2004, 1st quadratic         min sum_j sum_i (pi_i - p_j(i) pi(S_j))^2                            n R
-//   + K^3/6   Wu, Lin, Weng 2004, 2nd
+//   rule              pi or score of class i                              per input     source
+//   plurality         votes(i)                                            m             baseline, unsafe
+//   deficit           votes(i) - deg(i); ties: larger deg, softer score   m + K         zero-error decoder
+//   votes-per-degree  votes(i) / deg(i)                                   m + K         the same
+//   naive-bayes       product of R_j (1 - eps) where expert j says i,     n             Dawid-Skene with one eps
+//                     of R_j eps / (R_j - 1) where it says another
+//   soft-sum          mean of p_j(i) over the sets that hold i            n             -
+//   log-linear        least squares on differences of log p_j             n + K^2       product of experts
+//   bradley-terry     most likely pi: sum_j sum_i p_j(i) log(pi_i/pi(S))  n per step    Huang, Weng, Lin 2006
+//   balance           sum_{j has i} (p_j(i) pi(S_j) - pi_i) = 0           n R + K^3/3   Wu, Lin, Weng 2004, first
+//   quadratic         least sum_j sum_i (pi_i - p_j(i) pi(S_j))^2         n R + K^3/6   Wu, Lin, Weng 2004, second
 //
 // with m experts, K classes, n = sum_j R_j. When every pair of classes lies in a set and the in-set experts are right
 // and certain, deficit, votes-per-degree, balance and quadratic all return the true class, whatever the other experts

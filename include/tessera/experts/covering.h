@@ -4,8 +4,9 @@
 //   covering.design.sets.size();          // sets found
 //   covering.bound.sets;                  // no design has fewer
 //
-// So far: pairs of half-sized groups, and greedy restarts until the time is up. Both stay well above the bound where
-// planes and other algebraic designs exist.
+// In this order, until the lower bound or options.stop_at is met: pairs of half-sized groups, optimal coverings by
+// triples (R = 3), projective planes with weighted or left-out points, greedy sets, then simulated annealing, plain
+// and under prescribed symmetries in turn, until the time is up. Above 5,000 classes nothing is searched.
 //
 // Every answer has passed count_pairs(), which shares no code with the constructions.
 #pragma once
@@ -27,7 +28,7 @@ struct CoveringProblem {
 };
 
 struct CoveringOptions {
-  double seconds = 10;  // time for the restarts of the search; at the lower bound it ends at once
+  double seconds = 10;  // time for the search; at the lower bound it ends at once
   uint64_t seed = 0;    // of everything random
   int64_t stop_at = 0;  // stop as soon as a design has this many sets or fewer; 0: only at the lower bound
   // Called from time to time with the sets of the best design and the seconds gone; false stops the search.
@@ -37,7 +38,7 @@ struct CoveringOptions {
 struct Covering {
   Design design;
   Bound bound;         // the best lower bound known to this program
-  std::string method;  // how the design was found, for example "greedy, restart 12"
+  std::string method;  // how the design was found, for example "plane PG(2,5) with weighted points"
   double seconds = 0;  // wall time until it was found
   bool optimal() const { return static_cast<int64_t>(design.sets.size()) <= bound.sets; }
 };

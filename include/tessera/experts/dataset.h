@@ -5,16 +5,14 @@
 //
 // Formats, chosen by content or name:
 //   CSV       first line names the columns; one column holds the class ("class", "label", "y", else the last), the
-//   others
-//             numbers. Classes are numbered in order of value (whole numbers) or text.
-//   NPY       FILE.npy: a two-dimensional array, float32/float64/int32/int64/uint8; its last column is the class
-//   number. LIBSVM    text lines "label index:value ...", indices from 1, ascending; what is not named is 0. IDX the
-//   MNIST family: bytes 0 0, type 8 (unsigned byte), number of dimensions d, d big-endian 32-bit sizes, data.
-//             PATH is the images file ("...-images-idx3-ubyte", plain or .gz); labels lie in "...-labels-idx1-ubyte"
-//             beside.
+//             others numbers. Classes are numbered in order of value (whole numbers) or text.
+//   NPY       FILE.npy: two dimensions of f4, f8, i4, i8, u1 or i1 in C order; the last column is the class number.
+//   LIBSVM    text lines "label index:value ...", indices from 1, ascending; what is not named is 0.
+//   IDX       the MNIST family: bytes 0 0, type 8 (unsigned byte), number of dimensions d, d big-endian 32-bit sizes,
+//             data. PATH is the images file ("...-images-idx3-ubyte", plain or .gz); labels lie beside it in
+//             "...-labels-idx1-ubyte".
 //   CIFAR     binary records of 1 (CIFAR-10) or 2 (CIFAR-100: coarse, fine; fine is used) label bytes and 3072 bytes,
-//   32 x 32
-//             red, green, blue. PATH: one .bin file; several are joined with commas.
+//             32 x 32 red, green, blue. PATH: one .bin file; several are joined with commas.
 // Bytes of images become numbers in [0, 1].
 #pragma once
 
