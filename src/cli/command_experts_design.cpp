@@ -32,13 +32,10 @@ void run_design(DesignCommand& command) {
   }
   const Covering covering = find_covering(command.problem, command.options);
   if (terminal) fmt::print(stderr, "\r\033[K");
-  const DesignFacts facts = design_facts(covering.design);
+  const DesignFacts facts = design_facts(covering.design, covering.bound);
   DesignFile file{.design = covering.design, .class_names = {}, .certificate = to_json(facts)};
   file.certificate["method"] = covering.method;
   file.certificate["seed"] = command.options.seed;
-  // The bound for what was asked: sets of `size`, not of the largest size that was needed.
-  file.certificate["lower_bound"] = covering.bound.sets;
-  file.certificate["lower_bound_source"] = covering.bound.source;
   if (!command.out.empty()) write_design(command.out, file);
   if (command.json) {
     fmt::print("{}", format_design(file));

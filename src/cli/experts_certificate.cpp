@@ -14,13 +14,16 @@ namespace {
 constexpr size_t kListedPairs = 10;
 }
 
-DesignFacts design_facts(const Design& design) {
-  DesignFacts facts{.pairs = count_pairs(design), .sets = static_cast<int64_t>(design.sets.size())};
-  if (facts.pairs.size_max >= 2 || design.classes == 1) {
-    facts.bound = lower_bound(design.classes, facts.pairs.size_max, std::max(1, facts.pairs.lambda_min));
-  }
-  if (facts.bound.sets > 0) facts.ratio = static_cast<double>(facts.sets) / static_cast<double>(facts.bound.sets);
+DesignFacts design_facts(const Design& design, const Bound& bound) {
+  DesignFacts facts{.pairs = count_pairs(design), .bound = bound, .sets = static_cast<int64_t>(design.sets.size())};
+  if (bound.sets > 0) facts.ratio = static_cast<double>(facts.sets) / static_cast<double>(bound.sets);
   return facts;
+}
+
+DesignFacts design_facts(const Design& design) {
+  const PairCoverage pairs = count_pairs(design, 0);
+  if (pairs.size_max < 2 && design.classes > 1) return design_facts(design, {});
+  return design_facts(design, lower_bound(design.classes, pairs.size_max, std::max(1, pairs.lambda_min)));
 }
 
 nlohmann::json to_json(const DesignFacts& facts) {

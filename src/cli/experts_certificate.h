@@ -17,6 +17,8 @@ struct DesignFacts {
 };
 
 DesignFacts design_facts(const experts::Design& design);
+// With the bound of the problem that the design answers.
+DesignFacts design_facts(const experts::Design& design, const experts::Bound& bound);
 nlohmann::json to_json(const DesignFacts& facts);
 
 // Several lines; says plainly what is guaranteed and, when pairs are uncovered, what is not.
