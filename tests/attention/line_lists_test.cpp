@@ -58,8 +58,8 @@ void expect_same_tiles(const cuda::TileRule& rule, const HeadWork& head, int64_t
       std::vector<uint32_t> got(cuda::write_tiles(block, rule, tile, nullptr, shared));
       ASSERT_EQ(cuda::write_tiles(block, rule, tile, got.data(), shared), got.size());
       for (uint32_t& entry : got) {
-        const bool masked = (entry & cuda::kMaskedBit) != 0;
-        entry &= ~cuda::kMaskedBit;
+        const bool masked = (entry & cuda::kMaskedTile) != 0;
+        entry &= ~cuda::kMaskedTile;
         EXPECT_EQ(masked, (entry + 1) * 64 > static_cast<uint32_t>(rule.own(tile * 64) + 1));
       }
       const auto first = head.tiles.begin() + head.tile_begin[static_cast<size_t>(t)];
@@ -128,7 +128,7 @@ TEST(LineLists, DiagonalTilesEqualDefinition) {
           }
         }
         const bool masked = (key + 1) * key_tile - 1 > 984 + tile * 128;
-        if (wanted) expected.push_back(static_cast<uint32_t>(key) | (masked ? cuda::kMaskedBit : 0));
+        if (wanted) expected.push_back(static_cast<uint32_t>(key) | (masked ? cuda::kMaskedTile : 0));
       }
       cuda::TileListShared shared;
       std::vector<uint32_t> got(cuda::write_tiles({}, rule, tile, nullptr, shared));

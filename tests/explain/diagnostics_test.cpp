@@ -137,7 +137,7 @@ TEST_P(Diagnostic, IllConditioned) {
 
 INSTANTIATE_TEST_SUITE_P(Estimators, Diagnostic,
                          ::testing::Values(Estimator::published, Estimator::kernel, Estimator::forest),
-                         [](const auto& info) { return std::string(to_string(info.param)); });
+                         [](const auto& estimator) { return std::string(to_string(estimator.param)); });
 
 TEST(Diagnostic, FewEffectiveRows) {
   // Published: the farthest row is so far that only its distance counts for the weights of the rest... so none is left:

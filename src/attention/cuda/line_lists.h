@@ -7,12 +7,12 @@
 #include <cstring>
 
 #include "attention/cuda/simt.h"
+#include "tessera/attention/cuda.h"
 
 namespace tessera::attention::cuda {
 
 constexpr int kLineThreads = 256;
 constexpr int kLineItems = 8;  // consecutive values of one thread
-constexpr uint32_t kMaskedBit = 0x80000000u;
 using LineBlock = Block<kLineThreads>;
 
 struct LargestShared {
@@ -201,7 +201,7 @@ TESSERA_SIMT inline uint32_t write_tiles(const LineBlock& block, const TileRule&
       if (tiles == nullptr || shared.scan[0][thread] == before) return;
       const auto key = static_cast<uint32_t>(chunk + thread);
       const bool masked = rule.is_masked(tile, chunk + thread);
-      tiles[shared.before + before] = key | (masked ? kMaskedBit : 0u);
+      tiles[shared.before + before] = key | (masked ? kMaskedTile : 0u);
     });
     block.each([&](int thread) {
       if (thread == 0) shared.before += shared.scan[0][kLineThreads - 1];
