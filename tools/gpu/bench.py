@@ -44,9 +44,8 @@ def heads_for(length):
 
 
 def timed(call, seconds):
-    """Milliseconds of each repeat, after two warm-up calls."""
-    for _ in range(2):
-        call()
+    """Milliseconds of each repeat, after at least two calls to warm up; a call longer than `seconds` is repeated three times."""
+    call()
     torch.cuda.synchronize()
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
@@ -66,7 +65,7 @@ def timed(call, seconds):
 def row(name, times, flop, heads, **more):
     quartiles = statistics.quantiles(times, n=4)
     median = statistics.median(times)
-    result = {"name": name, "ms": median, "ms_per_head": median / heads, "tflops": flop / median / 1e9,
+    result = {"name": name, "ms": median, "ms_per_head": median / heads, "tflops": flop / median / 1e9, "heads": heads,
               "ms_quartiles": [quartiles[0], quartiles[2]], "ms_extremes": [min(times), max(times)], "repeats": len(times),
               "clocks_after": smi("clocks.sm,power.draw"), **more}
     print(f"{name:44s} {median / heads:9.4f} ms/head {result['tflops']:7.1f} TFLOP/s  [{min(times) / heads:.4f} .. "
@@ -155,51 +154,68 @@ def stage_dense(library, options):
             if rival:
                 calls[name] = rival
         for name, call in calls.items():
-            rows.append(row(f"dense {length} {name}", timed(call, options.seconds), flop, heads, length=length, heads=heads,
+            rows.append(row(f"dense {length} {name}", timed(call, options.seconds), flop, heads, length=length,
                             who=name))
         del calls
         torch.cuda.empty_cache()
     return rows
 
 
-def sorted_lists(chosen, key_tile, length):
-    """Per list the ascending key tiles -> (tile_begin, tiles) on the GPU, with the mask flag set; query tiles of 128."""
-    begin, tiles = [0], []
-    for query_tile, keys in chosen:
-        first_query = query_tile * 128
-        for key in keys:
-            end = (key + 1) * key_tile
-            masked = end > length or end > first_query + 1
-            tiles.append(key - 2**31 if masked else key)
-        begin.append(len(tiles))
-    to_gpu = lambda x: torch.tensor(x, dtype=torch.int32, device="cuda")
-    return to_gpu(begin), to_gpu(tiles)
+def lists_of(masks, key_tile, length):
+    """Per head a bool matrix [query tile][key tile] on the GPU -> (tile_begin, tiles), ascending, with the mask flag set."""
+    counts, tiles = [], []
+    for mask in masks:
+        query, key = mask.nonzero(as_tuple=True)
+        end = (key + 1) * key_tile
+        masked = (end > length) | (end > query * 128 + 1)
+        tiles.append(torch.where(masked, key - 2**31, key).to(torch.int32))
+        counts.append(mask.sum(1))
+    begin = torch.nn.functional.pad(torch.cat(counts).cumsum(0), (1, 0)).to(torch.int32)
+    return begin, torch.cat(tiles)
+
+
+def causal_tiles(length, key_tile):
+    query_tiles, key_tiles = (length + 127) // 128, (length + key_tile - 1) // key_tile
+    first_key = torch.arange(key_tiles, device="cuda") * key_tile
+    last_query = torch.arange(query_tiles, device="cuda") * 128 + 127
+    return first_key[None, :] <= last_query[:, None]
 
 
 def stage_lists(library, options):
-    """Random tiles at 5 % density and dense lists: the rate per computed tile."""
+    """Random tiles at 5 % density (and the last visible one): the rate per computed tile."""
     rows = []
     for length in options.lengths:
         heads, kv_heads = heads_for(length)
         inputs = Inputs(length, heads, kv_heads)
-        query_tiles = (length + 127) // 128
         for key_tile in (128, 64):
-            generator = torch.Generator().manual_seed(SEED)
-            chosen = []
-            for _ in range(heads):
-                for t in range(query_tiles):
-                    visible = min((t * 128 + 128 + key_tile - 1) // key_tile, (length + key_tile - 1) // key_tile)
-                    picks = torch.rand(visible, generator=generator) < 0.05
-                    picks[-1] = True
-                    chosen.append((t, picks.nonzero().flatten().tolist()))
-            begin, tiles = sorted_lists(chosen, key_tile, length)
-            work = tessera_cuda.WorkList(begin, tiles, list_heads=heads, query_tiles=query_tiles, key_tile=key_tile)
+            generator = torch.Generator(device="cuda").manual_seed(SEED)
+            causal = causal_tiles(length, key_tile)
+            last = causal.sum(1) - 1
+
+            def masks():
+                for _ in range(heads):
+                    mask = causal & (torch.rand(causal.shape, generator=generator, device="cuda") < 0.05)
+                    mask[torch.arange(len(last), device="cuda"), last] = True
+                    yield mask
+
+            begin, tiles = lists_of(masks(), key_tile, length)
+            work = tessera_cuda.WorkList(begin, tiles, list_heads=heads, query_tiles=len(last), key_tile=key_tile)
             scratch = scratch_for(library, inputs, work)
             flop = 4 * HEAD_DIM * 128 * key_tile * tiles.numel()
             call = lambda: library.attend(*inputs.ours(), work, scratch=scratch, stream=stream())
             rows.append(row(f"lists {length} 128x{key_tile} 5%", timed(call, options.seconds), flop, heads, length=length,
-                            heads=heads, key_tile=key_tile, tiles=tiles.numel()))
+                            key_tile=key_tile, tiles=tiles.numel()))
     return rows
+
+
+def minference_lines(length, generator):
+    """One head of (1000, 6096): distances (4,064 nearest, 64 runs of 32) as a mask, 30 sinks + 970 random columns."""
+    distances = torch.zeros(length + 256, dtype=torch.bool)
+    distances[:4064] = True
+    for start in torch.randint(4064, length - 32, (64,), generator=generator).tolist():
+        distances[start:start + 32] = True
+    random = torch.randperm(length - 30, generator=generator)[:970] + 30
+    return distances, torch.cat([torch.arange(30), random]).sort().values
 
 
 def stage_lines(library, options):
@@ -212,23 +228,19 @@ def stage_lines(library, options):
         inputs = Inputs(length, heads, kv_heads)
         query_tiles = (length + 127) // 128
         generator = torch.Generator().manual_seed(SEED)
-        chosen, columns, cuts = [], [], []
+        tile = torch.arange(query_tiles, device="cuda")
+        offset = tile[:, None] - tile[None, :]
+        masks, columns, cuts = [], [], []
         for _ in range(heads):
-            distances = torch.zeros(length + 256, dtype=torch.bool)
-            distances[:4064] = True
-            for start in torch.randint(4064, length - 32, (64,), generator=generator).tolist():
-                distances[start:start + 32] = True
+            distances, head_columns = minference_lines(length, generator)
             counts = torch.cat([torch.zeros(1, dtype=torch.long), distances.long().cumsum(0)])
-            offset = torch.arange(query_tiles)
-            low, high = (offset * 128 - 127).clamp(min=0), (offset * 128 + 128)
-            near = (counts[high] - counts[low]) > 0
-            offsets = near.nonzero().flatten().tolist()
-            chosen += [(t, [t - o for o in reversed(offsets) if o <= t]) for t in range(query_tiles)]
-            random = torch.randperm(length - 30, generator=generator)[:970] + 30
-            head_columns = torch.cat([torch.arange(30), random]).sort().values
+            steps = torch.arange(query_tiles) * 128
+            near = (counts[steps + 128] > counts[(steps - 127).clamp(min=0)]).cuda()
+            masks.append(near[offset.clamp(min=0)] & (offset >= 0))
             columns.append(torch.nn.functional.pad(head_columns, (0, 24)))
             cuts.append(torch.searchsorted(head_columns, torch.arange(1, query_tiles + 1) * 128))
-        begin, tiles = sorted_lists(chosen, 128, length)
+        begin, tiles = lists_of(masks, 128, length)
+        del masks, offset
         to_gpu = lambda x: x.to(torch.int32).cuda().contiguous()
         columns, cuts = to_gpu(torch.stack(columns)), to_gpu(torch.cat(cuts))
         count = torch.full((heads,), 1000, dtype=torch.int32, device="cuda")
@@ -237,7 +249,7 @@ def stage_lines(library, options):
         scratch = scratch_for(library, inputs, work)
         flop = 4 * HEAD_DIM * 128 * (128 * tiles.numel() + cuts.sum().item())
         call = lambda: library.attend(*inputs.ours(), work, scratch=scratch, stream=stream())
-        rows.append(row(f"lines {length} (1000, 6096)", timed(call, options.seconds), flop, heads, length=length, heads=heads,
+        rows.append(row(f"lines {length} (1000, 6096)", timed(call, options.seconds), flop, heads, length=length,
                         tiles=tiles.numel(), list_bytes=4 * (tiles.numel() + begin.numel() + columns.numel() + cuts.numel()),
                         scratch_bytes=scratch.numel()))
     return rows
