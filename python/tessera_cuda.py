@@ -42,6 +42,35 @@ class _Launch(ctypes.Structure):
     _fields_ = [("data", c_void_p), ("bytes", c_size_t), ("stream", c_void_p), ("kernel", c_int32)]
 
 
+METHODS = {name: i for i, name in enumerate(
+    ("dense", "a_shape", "vertical_slash", "recall", "tiles", "block_mean", "block_lse", "automatic"))}
+
+
+class Options(ctypes.Structure):
+    """How to choose what is computed: fields and defaults of tessera/attention/cuda_select.h, SelectOptions. Made by
+    Library.options(method="recall", recall=0.95)."""
+    _fields_ = [(name, c_int32) for name in ("method", "vertical", "slash", "sinks", "local", "window", "dense_rows", "top_k",
+                                             "most_columns", "crossover")] + [
+        (name, c_float) for name in ("recall", "share", "threshold")] + [("most_entries", c_int64)]
+
+
+class _Selected(ctypes.Structure):
+    _fields_ = [("dense", c_int32), ("work", _WorkList)] + [
+        (name, c_void_p) for name in ("overflow", "report", "column_mass", "diagonal_mass")]
+
+
+class Selected:
+    """Lists of a call, which live in its scratch memory: `dense`, the C structure `c`, and where an array starts in the
+    scratch memory, in bytes: offset("tiles"), or None."""
+
+    def __init__(self, c, scratch):
+        self.c, self.scratch, self.dense = c, scratch, bool(c.dense)
+
+    def offset(self, name):
+        pointer = getattr(self.c, name) if hasattr(self.c, name) else getattr(self.c.work, name)
+        return pointer - _Borrowed(self.scratch, "scratch").data if pointer else None
+
+
 class _DLTensor(ctypes.Structure):
     _fields_ = [("data", c_void_p), ("device_type", c_int32), ("device_id", c_int32), ("ndim", c_int32),
                 ("code", c_uint8), ("bits", c_uint8), ("lanes", c_uint16), ("shape", ctypes.POINTER(c_int64)),
@@ -155,6 +184,40 @@ class Library:
         attention, _kept = self._attention(q, k, v, out, lse, sequences, scale)
         self._check(self._c.tessera_cuda_attend(ctypes.byref(attention), ctypes.byref(work.c),
                                                 ctypes.byref(_launch(scratch, stream, kernel))))
+
+    def options(self, method="automatic", **fields):
+        options = Options()
+        self._c.tessera_cuda_default_options(ctypes.byref(options))
+        options.method = METHODS[method]
+        for name, value in fields.items():
+            if name not in dict(Options._fields_):
+                raise TesseraError(f"there is no option {name}")
+            setattr(options, name, value)
+        return options
+
+    def selection_bytes(self, q, k, v, out, lse, options, *, attend=True, sequences=None):
+        attention, _kept = self._attention(q, k, v, out, lse, sequences, 0.0)
+        size = c_size_t()
+        self._check(self._c.tessera_cuda_selection_bytes(ctypes.byref(attention), ctypes.byref(options), int(attend),
+                                                         ctypes.byref(size)))
+        return size.value
+
+    def select(self, q, k, v, out, lse, options, *, scratch, stream, sequences=None, scale=0.0):
+        """The lists alone; out and lse are not written."""
+        return self._selected(self._c.tessera_cuda_select, (q, k, v, out, lse, sequences, scale), options,
+                              (scratch, stream, "automatic"))
+
+    def attend_selected(self, q, k, v, out, lse, options, *, scratch, stream, sequences=None, scale=0.0, kernel="automatic"):
+        """Chooses, makes the lists and attends, without waiting for the device."""
+        return self._selected(self._c.tessera_cuda_attend_selected, (q, k, v, out, lse, sequences, scale), options,
+                              (scratch, stream, kernel))
+
+    def _selected(self, function, attention, options, launch):
+        attention, _kept = self._attention(*attention)
+        selected = _Selected()
+        self._check(function(ctypes.byref(attention), ctypes.byref(options), ctypes.byref(_launch(*launch)),
+                             ctypes.byref(selected)))
+        return Selected(selected, launch[0])
 
 
 def _launch(scratch, stream, kernel):

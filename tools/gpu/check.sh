@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds, tests and measures CUDA attention on a machine with a GPU, nvcc and a python3 that has PyTorch; nothing else is needed.
 #
-#   tools/gpu/check.sh [--out DIR] [--stages build,units,attention,mma,lists,sanitize,bench] [--lengths N,N,...] [--seconds S]
+#   tools/gpu/check.sh [--out DIR] [--stages build,units,attention,mma,lists,select,sanitize,bench] [--lengths N,N,...] [--seconds S]
 #
 # Stages run in the given order. Every rung has its own time limit, so that a hang costs seconds; the first rung of `units` or
 # `attention` that fails names the cause, and the later ones still run, so that one visit tells everything. A summary ends the
@@ -11,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 
 out=${OUT:-out/gpu}
-stages=build,units,attention,mma,lists,sanitize,bench
+stages=build,units,attention,mma,lists,select,sanitize,bench
 lengths=8192,32768,131072
 seconds=0.5
 while [[ $# -gt 0 ]]; do
@@ -94,6 +94,7 @@ stage_mma() {
   done
 }
 stage_lists() { rung "line lists" 90 "$build/line_lists_check"; }
+stage_select() { rung "selection" 150 python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so"; }
 stage_sanitize() {
   local sanitizer name
   sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)

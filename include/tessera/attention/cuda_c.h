@@ -53,6 +53,35 @@ typedef struct {
   int32_t kernel; /* TESSERA_CUDA_AUTOMATIC, ... */
 } tessera_cuda_launch;
 
+enum {
+  TESSERA_CUDA_DENSE = 0,
+  TESSERA_CUDA_A_SHAPE = 1,
+  TESSERA_CUDA_VERTICAL_SLASH = 2,
+  TESSERA_CUDA_RECALL = 3,
+  TESSERA_CUDA_TILES = 4,
+  TESSERA_CUDA_BLOCK_MEAN = 5,
+  TESSERA_CUDA_BLOCK_LSE = 6,
+  TESSERA_CUDA_AUTO = 7
+};
+
+/* tessera/attention/cuda_select.h, SelectOptions; begin with tessera_cuda_default_options(). */
+typedef struct {
+  int32_t method; /* TESSERA_CUDA_DENSE, ... */
+  int32_t vertical, slash, sinks, local, window, dense_rows, top_k, most_columns, crossover;
+  float recall, share, threshold;
+  int64_t most_entries;
+} tessera_cuda_options;
+
+/* Lists of a call, in its scratch memory; pointers are to the device, null where a method has none. */
+typedef struct {
+  int32_t dense; /* 1: no lists */
+  tessera_cuda_work_list work;
+  const uint32_t* overflow;
+  const float* report;
+  const float* column_mass;
+  const float* diagonal_mass;
+} tessera_cuda_selected;
+
 const char* tessera_cuda_last_error(void);
 int tessera_cuda_compute_capability(int32_t* capability);
 
@@ -62,6 +91,16 @@ int tessera_cuda_workspace_bytes(const tessera_cuda_attention* attention, const 
 int tessera_cuda_attend_dense(const tessera_cuda_attention* attention, const tessera_cuda_launch* launch);
 int tessera_cuda_attend(const tessera_cuda_attention* attention, const tessera_cuda_work_list* work,
                         const tessera_cuda_launch* launch);
+
+void tessera_cuda_default_options(tessera_cuda_options* options);
+/* attend: 0 for the lists alone. */
+int tessera_cuda_selection_bytes(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
+                                 int32_t attend, size_t* bytes);
+/* `selected` may be null. */
+int tessera_cuda_select(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
+                        const tessera_cuda_launch* launch, tessera_cuda_selected* selected);
+int tessera_cuda_attend_selected(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
+                                 const tessera_cuda_launch* launch, tessera_cuda_selected* selected);
 
 #ifdef __cplusplus
 }

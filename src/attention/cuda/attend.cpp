@@ -6,30 +6,13 @@
 #include "attention/cuda/hopper_launch.h"
 #include "attention/cuda/hopper_maps.h"
 #include "attention/cuda/list_plan.h"
+#include "attention/cuda/scratch.h"
 #include "attention/cuda/status.h"
 #include "attention/cuda/tensor_map.h"
 #include "tessera/attention/cuda.h"
 
 namespace tessera::attention::cuda {
 namespace {
-
-// Hands out pieces of the scratch memory; with a null base it only counts.
-class Scratch {
- public:
-  explicit Scratch(void* base) : base_(static_cast<unsigned char*>(base)) {}
-
-  template <typename T>
-  T* take(int64_t count) {
-    size_t at = used_;
-    used_ += (static_cast<size_t>(count) * sizeof(T) + 255) / 256 * 256;
-    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
-  }
-  size_t used() const { return used_; }
-
- private:
-  unsigned char* base_;
-  size_t used_ = 0;
-};
 
 struct ListScratch {
   int* counters;  // [4]: next item, items, split rows

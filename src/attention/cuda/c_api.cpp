@@ -4,6 +4,7 @@
 
 #include "tessera/attention/cuda.h"
 #include "tessera/attention/cuda_c.h"
+#include "tessera/attention/cuda_select.h"
 
 namespace tessera::attention::cuda {
 namespace {
@@ -85,6 +86,40 @@ Kernel to_kernel(const tessera_cuda_launch& from) {
   return static_cast<Kernel>(from.kernel);
 }
 
+SelectOptions to_options(const tessera_cuda_options* from) {
+  require(from, "options");
+  if (from->method < TESSERA_CUDA_DENSE || from->method > TESSERA_CUDA_AUTO) {
+    throw Error(ErrorCode::invalid_argument,
+                "CUDA selection: method must be 0 (dense) to 7 (automatic), found " + std::to_string(from->method));
+  }
+  return {.method = static_cast<Method>(from->method),
+          .vertical = from->vertical,
+          .slash = from->slash,
+          .sinks = from->sinks,
+          .local = from->local,
+          .window = from->window,
+          .dense_rows = from->dense_rows,
+          .recall = from->recall,
+          .share = from->share,
+          .threshold = from->threshold,
+          .top_k = from->top_k,
+          .most_columns = from->most_columns,
+          .crossover = from->crossover,
+          .most_entries = from->most_entries};
+}
+
+void give(const Selected& from, tessera_cuda_selected* to) {
+  if (to == nullptr) return;
+  const DeviceWorkList& work = from.work;
+  *to = {.dense = from.dense,
+         .work = {work.tile_begin, work.tiles, work.columns, work.column_count, work.column_cut, work.tile_capacity,
+                  work.key_tile, work.list_heads, work.query_tiles, work.column_stride, work.correction_levels},
+         .overflow = from.overflow,
+         .report = from.report,
+         .column_mass = from.column_mass,
+         .diagonal_mass = from.diagonal_mass};
+}
+
 }  // namespace
 }  // namespace tessera::attention::cuda
 
@@ -123,6 +158,51 @@ int tessera_cuda_attend(const tessera_cuda_attention* attention, const tessera_c
     require(launch, "launch");
     require(work, "work");
     attend(to_arguments(attention), to_work(*work), to_launch(*launch), to_kernel(*launch));
+  });
+}
+
+void tessera_cuda_default_options(tessera_cuda_options* options) {
+  if (options == nullptr) return;
+  const SelectOptions from;
+  *options = {.method = static_cast<int32_t>(from.method),
+              .vertical = from.vertical,
+              .slash = from.slash,
+              .sinks = from.sinks,
+              .local = from.local,
+              .window = from.window,
+              .dense_rows = from.dense_rows,
+              .top_k = from.top_k,
+              .most_columns = from.most_columns,
+              .crossover = from.crossover,
+              .recall = from.recall,
+              .share = from.share,
+              .threshold = from.threshold,
+              .most_entries = from.most_entries};
+}
+
+int tessera_cuda_selection_bytes(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
+                                 int32_t attend, size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes");
+    const AttentionArguments arguments = to_arguments(attention);
+    *bytes = attend != 0 ? selection_bytes(arguments, to_options(options)) : list_bytes(arguments, to_options(options));
+  });
+}
+
+int tessera_cuda_select(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
+                        const tessera_cuda_launch* launch, tessera_cuda_selected* selected) {
+  return guarded([&] {
+    require(launch, "launch");
+    give(select(to_arguments(attention), to_options(options), to_launch(*launch)), selected);
+  });
+}
+
+int tessera_cuda_attend_selected(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
+                                 const tessera_cuda_launch* launch, tessera_cuda_selected* selected) {
+  return guarded([&] {
+    require(launch, "launch");
+    give(attend_selected(to_arguments(attention), to_options(options), to_launch(*launch), to_kernel(*launch)),
+         selected);
   });
 }
 

@@ -32,6 +32,7 @@ __global__ void __launch_bounds__(kLineThreads) tiles_kernel(TileRule rule, int3
   const int64_t head = blockIdx.y;
   const int64_t list = head * gridDim.x + blockIdx.x;
   if (rule.distances != nullptr) rule.distances += head * words;
+  if (rule.bands != nullptr) rule.bands += head * (((rule.key_rows + 127) / 128 + 31) / 32);
   const auto tile = static_cast<int32_t>(blockIdx.x);
   if (target.begin == nullptr) {
     const uint32_t count = write_tiles(LineBlock{}, rule, tile, nullptr, shared);
@@ -43,6 +44,19 @@ __global__ void __launch_bounds__(kLineThreads) tiles_kernel(TileRule rule, int3
     return;
   }
   write_tiles(LineBlock{}, rule, tile, target.tiles + target.begin[list], shared);
+}
+
+// Lists that did not fit end where the room ends.
+__global__ void clamp_kernel(int32_t* begin, int64_t count, int64_t capacity) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count && begin[i] > capacity) begin[i] = static_cast<int32_t>(capacity);
+}
+
+__global__ void range_kernel(LineLists lists, int32_t first, int32_t count) {
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < count; i += static_cast<int32_t>(blockDim.x)) {
+    lists.columns[int64_t{blockIdx.x} * lists.column_stride + i] = first + i;
+  }
+  if (threadIdx.x == 0) lists.column_count[blockIdx.x] = count;
 }
 
 __global__ void cut_kernel(TileRule rule, int32_t query_tiles, LineLists lists) {
@@ -81,8 +95,8 @@ int build_line_lists(const LineListArguments& arguments, const LineLists& lists,
     const LargestArguments line{arguments.column_mass, rule.key_rows, arguments.forced_columns,
                                 kept(arguments.columns_kept), lists.columns};
     largest_kernel<<<heads, kLineThreads, 0, stream>>>(line, lists.column_stride, lists.column_count);
-    const dim3 grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
-    cut_kernel<<<grid, 128, 0, stream>>>(rule, query_tiles, lists);
+  } else if (arguments.first_column >= 0 && lists.column_stride > 0) {
+    range_kernel<<<heads, 128, 0, stream>>>(lists, arguments.first_column, arguments.columns_kept);
   }
   if (arguments.diagonal_mass != nullptr) {
     const int32_t count = kept(arguments.diagonals_kept);
@@ -91,6 +105,11 @@ int build_line_lists(const LineListArguments& arguments, const LineLists& lists,
     largest_kernel<<<heads, kLineThreads, 0, stream>>>(line, count, nullptr);
     bits_kernel<<<heads, kLineThreads, 0, stream>>>(lists.distances, count, words, lists.distance_bits);
     rule.distances = lists.distance_bits;
+  }
+  const bool columns = arguments.column_mass != nullptr || arguments.given_columns || arguments.first_column >= 0;
+  if (columns && lists.column_stride > 0) {
+    const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
+    cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, lists);
   }
   const dim3 grid(static_cast<unsigned>(query_tiles), heads);
   tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, words, {.counts = lists.counts});
@@ -104,6 +123,8 @@ int build_line_lists(const LineListArguments& arguments, const LineLists& lists,
                                                    .tiles = lists.tiles,
                                                    .capacity = lists.tile_capacity,
                                                    .overflow = lists.overflow});
+  clamp_kernel<<<static_cast<unsigned>((all + 256) / 256), 256, 0, stream>>>(lists.tile_begin, all + 1,
+                                                                             lists.tile_capacity);
   return cudaGetLastError();
 }
 

@@ -138,6 +138,7 @@ struct TileRule {
   int32_t window = 0;                   // most recent rows, the own row included; 0: none
   int32_t dense_from = 0x7fffffff;      // query tiles that end after this query row are dense
   const uint32_t* distances = nullptr;  // [ceil(key_rows / 32)] bit per wanted distance; null: none
+  const uint32_t* bands = nullptr;      // bit e: the 128 key rows e tiles before the own ones; null: none
 
   TESSERA_SIMT int32_t own(int32_t row) const {
     const int32_t seen = first_position + row + 1;
@@ -169,6 +170,10 @@ struct TileRule {
     const int32_t first_key = key * key_tile;
     if (end(tile) > dense_from || key < sink_rows / key_tile) return true;
     if (window > 0 && first_key + key_tile > first_own - window + 1) return true;
+    if (bands != nullptr) {
+      const int32_t band = own(end(tile) - 1) / 128 - first_key / 128;
+      if ((bands[band / 32] >> (band % 32) & 1u) != 0) return true;
+    }
     return any_distance(first_own - (first_key + key_tile - 1), own(end(tile) - 1) - first_key);
   }
 

@@ -16,7 +16,9 @@ struct LineListArguments {
   int32_t diagonals_kept = 6096;  // forced ones included
   int32_t forced_columns = 30;    // first key rows
   int32_t forced_diagonals = 100;
-  TileRule rule;  // `distances` is ignored
+  bool given_columns = false;  // LineLists::columns and column_count are filled already
+  int32_t first_column = -1;   // >= 0: the columns are first_column .. first_column + columns_kept - 1
+  TileRule rule;               // `distances` is ignored; `bands`: [heads, words of ceil(key_rows / 128) bits]
 };
 
 // Device memory that the caller owns. Room for at least the sizes given; see line_list_bytes().
@@ -31,7 +33,7 @@ struct LineLists {
   int32_t* tile_begin = nullptr;      // [heads * query_tiles + 1]
   uint32_t* tiles = nullptr;          // [tile_capacity]
   int64_t tile_capacity = 0;          // < 2^31
-  uint32_t* overflow = nullptr;       // [1] becomes 1 when the lists did not fit: then use attend_dense
+  uint32_t* overflow = nullptr;       // [1] becomes 1 when the lists did not fit; the last ones are then cut
   void* scan = nullptr;               // scan_bytes
   std::size_t scan_bytes = 0;
 };

@@ -1,0 +1,43 @@
+#include "attention/cuda/line_choice_launch.h"
+
+namespace tessera::attention::cuda {
+namespace {
+
+__device__ LineChoice of_head(LineChoice choice, int64_t head) {
+  const int32_t rows = choice.geometry.key_rows;
+  const int32_t tiles = choice.geometry.key_tiles();
+  choice.column_mass += head * rows;
+  choice.column_top += head * rows;
+  choice.tile_mass += head * kBandGroups * tiles;
+  choice.band_mass += head * tiles;
+  choice.columns += head * choice.column_room;
+  choice.column_count += head;
+  choice.column_groups += head * choice.column_room * kBandGroups;
+  choice.band_bits += head * ((tiles + 31) / 32);
+  choice.report += head * 2;
+  return choice;
+}
+
+__global__ void __launch_bounds__(kLineThreads) columns_kernel(const __grid_constant__ LineChoice choice) {
+  __shared__ ChoiceShared shared;
+  choose_columns(LineBlock{}, of_head(choice, blockIdx.x), shared);
+}
+
+__global__ void __launch_bounds__(kLineThreads) bands_kernel(const __grid_constant__ LineChoice choice) {
+  __shared__ ChoiceShared shared;
+  choose_bands(LineBlock{}, of_head(choice, blockIdx.x), shared);
+}
+
+}  // namespace
+
+int launch_choose_columns(const LineChoice& choice, int32_t heads, void* stream) {
+  columns_kernel<<<static_cast<unsigned>(heads), kLineThreads, 0, static_cast<cudaStream_t>(stream)>>>(choice);
+  return cudaGetLastError();
+}
+
+int launch_choose_bands(const LineChoice& choice, int32_t heads, void* stream) {
+  bands_kernel<<<static_cast<unsigned>(heads), kLineThreads, 0, static_cast<cudaStream_t>(stream)>>>(choice);
+  return cudaGetLastError();
+}
+
+}  // namespace tessera::attention::cuda

@@ -1,0 +1,352 @@
+// Bodies of the kernels that choose columns and bands by recall or by computed tiles, one block per query head.
+//
+// Probe rows are spread over the prompt in groups of four. A band is the key tile e tiles before the own one, for every
+// query tile; a column is one key row. A column's worth leaves out the probe row that likes it best: where a sharp
+// diagonal meets the probe rows, every row likes a column of its own, and none of them helps other rows.
+//
+//   1. bands and columns compete by mass per computed tile until their masses together reach the target: the columns of
+//      that choice stay;
+//   2. what they leave of the band masses is measured, and bands, disjoint by nature, are taken until columns and bands
+//      together reach the target exactly (no pair counts twice).
+//
+// The choice is of whole values: items of equal worth are all taken or all left. Masses are added as integers, so the
+// order of the threads does not matter. Cost: about ten reads of the column masses by one block.
+#pragma once
+
+#include "attention/cuda/line_lists.h"
+
+namespace tessera::attention::cuda {
+
+constexpr int kBandRows = 128;               // query and key rows of a band's tiles
+constexpr int kBandGroups = 16;              // of probe rows
+constexpr float kMassUnits = 16777216.0F;    // of one probe row
+constexpr float kCostUnits = 1073741824.0F;  // of dense attention
+
+// How many query tiles see a key tile.
+struct BandGeometry {
+  int32_t query_rows = 0;
+  int32_t key_rows = 0;
+  int32_t first_position = 0;  // first_position + query_rows <= key_rows
+
+  TESSERA_SIMT int32_t query_tiles() const { return (query_rows + kBandRows - 1) / kBandRows; }
+  TESSERA_SIMT int32_t key_tiles() const { return (key_rows + kBandRows - 1) / kBandRows; }
+  TESSERA_SIMT int32_t own_tile(int32_t query_tile) const {
+    const int32_t end = (query_tile + 1) * kBandRows;
+    return (first_position + (end < query_rows ? end : query_rows) - 1) / kBandRows;
+  }
+  // Query tiles whose last row sees key tile `tile`; they are also those that have band `tile`.
+  TESSERA_SIMT int32_t seen_by(int32_t tile) const {
+    if (first_position + query_rows - 1 < tile * kBandRows) return 0;
+    const int32_t rows = tile * kBandRows + 1 - first_position;  // first query row that sees it, plus one
+    return query_tiles() - (rows > 0 ? (rows - 1) / kBandRows : 0);
+  }
+  TESSERA_SIMT float dense_tiles() const {
+    float sum = 0;
+    const int32_t tiles = query_tiles();
+    // All query tiles but the last have full rows, so their own tiles ascend by one.
+    sum =
+        static_cast<float>(tiles) * (static_cast<float>(own_tile(0)) + static_cast<float>(own_tile(tiles - 1)) + 2) / 2;
+    return sum;
+  }
+};
+
+enum class ChoiceTarget : int32_t { recall, tiles };
+
+struct LineChoice {
+  const float* column_mass = nullptr;    // [key_rows]
+  const float* column_top = nullptr;     // [key_rows]
+  float* tile_mass = nullptr;            // [kBandGroups, key_tiles]; step 2 leaves the rest
+  float* band_mass = nullptr;            // [key_tiles] written
+  int32_t* columns = nullptr;            // [column_room] written, ascending
+  int32_t* column_count = nullptr;       // [1] written
+  const float* column_groups = nullptr;  // [column_room, kBandGroups]
+  uint32_t* band_bits = nullptr;         // [ceil(key_tiles / 32)] written
+  float* report = nullptr;               // [2] recall on the probe rows, share of dense tiles
+  BandGeometry geometry;
+  int32_t groups = 0;
+  int32_t row_count = 0;  // probe rows
+  int32_t own_tile[kBandGroups] = {};
+  ChoiceTarget target = ChoiceTarget::recall;
+  float share = 0.95F;      // of the mass, or of dense attention's tiles
+  float most_tiles = 0.9F;  // recall: beyond this share of dense tiles the head becomes dense
+  bool dense_fits = true;   // false: it takes what `most_tiles` allows instead
+  float poorest = 0.05F;    // an item below this share of the mean mass per tile is never taken
+  int32_t column_room = 0;
+  int32_t forced_columns = 0;
+  int32_t forced_bands = 1;
+};
+
+struct ChoiceShared {
+  uint32_t weight[256];
+  uint32_t count[256];
+  uint32_t scan[2][kLineThreads];
+  uint32_t threshold;
+  uint32_t need;
+  uint32_t room;
+  uint32_t before;
+  uint32_t mass;
+  uint32_t cost;
+  uint32_t dense;
+};
+
+struct ChoiceItem {
+  uint32_t key;     // 0: never taken
+  uint32_t weight;  // towards the target
+  bool column;
+};
+
+TESSERA_SIMT inline uint32_t mass_weight(float mass) { return static_cast<uint32_t>(mass * kMassUnits); }
+
+// Of one head; computed once per phase.
+struct ChoiceScale {
+  float cost_units;  // per tile
+  float poorest;     // mass per tile
+};
+TESSERA_SIMT inline ChoiceScale choice_scale(const LineChoice& choice) {
+  const float dense = choice.geometry.dense_tiles();
+  return {kCostUnits / dense, choice.poorest * static_cast<float>(choice.row_count) / dense};
+}
+
+TESSERA_SIMT inline ChoiceItem make_item(const LineChoice& choice, const ChoiceScale& scale, float gain, float mass,
+                                         float cost) {
+  if (cost <= 0) return {0, 0, false};
+  const float worth = gain / cost;
+  const bool by_mass = choice.target == ChoiceTarget::recall;
+  const uint32_t weight = by_mass ? mass_weight(mass) : static_cast<uint32_t>(cost * scale.cost_units);
+  return {worth > scale.poorest || (!by_mass && worth > 0) ? order_key(worth) : 0, weight, false};
+}
+
+TESSERA_SIMT inline ChoiceItem band_item(const LineChoice& choice, const ChoiceScale& scale, int32_t band) {
+  const float mass = choice.band_mass[band];
+  ChoiceItem item = make_item(choice, scale, mass, mass, static_cast<float>(choice.geometry.seen_by(band)));
+  if (band < choice.forced_bands) item.key = 0xffffffffu;
+  return item;
+}
+
+TESSERA_SIMT inline float column_cost(const LineChoice& choice, int32_t column) {
+  return static_cast<float>(choice.geometry.seen_by(column / kBandRows)) / kBandRows;
+}
+
+TESSERA_SIMT inline ChoiceItem column_item(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
+  const float mass = choice.column_mass[column];
+  ChoiceItem item = make_item(choice, scale, mass - choice.column_top[column], mass, column_cost(choice, column));
+  if (column < choice.forced_columns) item.key = 0xffffffffu;
+  item.column = true;
+  return item;
+}
+
+// Smallest key of the choice: items from the largest key down, until their weights reach shared.need or their columns
+// fill shared.room.
+template <typename ItemAt>
+TESSERA_SIMT inline void search_threshold(const LineBlock& block, int32_t items, const ItemAt& at,
+                                          ChoiceShared& shared) {
+  block.each([&](int thread) {
+    if (thread == 0) shared.threshold = 0;
+  });
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    block.each([&](int thread) { shared.weight[thread] = shared.count[thread] = 0; });
+    block.each([&](int thread) {
+      for (int32_t i = thread; i < items; i += kLineThreads) {
+        const ChoiceItem item = at(i);
+        if (item.key == 0 || (shift < 24 && (item.key ^ shared.threshold) >> (shift + 8) != 0)) continue;
+        LineBlock::add(&shared.weight[item.key >> shift & 255u], item.weight);
+        if (item.column) LineBlock::add(&shared.count[item.key >> shift & 255u], 1);
+      }
+    });
+    block.each([&](int thread) {
+      if (thread != 0) return;
+      int bin = 255;
+      for (; bin > 0 && shared.weight[bin] < shared.need && shared.count[bin] < shared.room; --bin) {
+        shared.need -= shared.weight[bin];
+        shared.room -= shared.count[bin];
+      }
+      shared.threshold |= static_cast<uint32_t>(bin) << shift;
+    });
+  }
+}
+
+TESSERA_SIMT inline bool is_chosen(const ChoiceItem& item, const ChoiceShared& shared) {
+  return item.key != 0 && item.key >= shared.threshold;
+}
+
+TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
+  const float units =
+      choice.target == ChoiceTarget::recall ? kMassUnits * static_cast<float>(choice.row_count) : kCostUnits;
+  return static_cast<uint32_t>(choice.share * units);
+}
+
+// Step 1.
+TESSERA_SIMT inline void choose_columns(const LineBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+  const ChoiceScale scale = choice_scale(choice);
+  const int32_t bands = choice.geometry.key_tiles();
+  block.each([&](int thread) {
+    for (int32_t band = thread; band < bands; band += kLineThreads) {
+      float mass = 0;
+      for (int32_t g = 0; g < choice.groups; ++g) {
+        const int32_t tile = choice.own_tile[g] - band;
+        if (tile >= 0) mass += choice.tile_mass[g * bands + tile];
+      }
+      choice.band_mass[band] = mass;
+    }
+    if (thread == 0) {
+      shared.need = target_weight(choice);
+      shared.room = static_cast<uint32_t>(choice.column_room);
+      shared.before = 0;
+    }
+  });
+  const int32_t rows = choice.geometry.key_rows;
+  search_threshold(
+      block, bands + rows,
+      [&](int32_t i) { return i < bands ? band_item(choice, scale, i) : column_item(choice, scale, i - bands); },
+      shared);
+  constexpr int32_t kChunk = kLineThreads * kLineItems;
+  for (int32_t chunk = 0; chunk < rows; chunk += kChunk) {
+    block.each([&](int thread) {
+      uint32_t found = 0;
+      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < rows; ++i) {
+        found += is_chosen(column_item(choice, scale, i), shared) ? 1 : 0;
+      }
+      shared.scan[0][thread] = found;
+    });
+    block.inclusive_scan(shared.scan);
+    block.each([&](int thread) {
+      uint32_t at = shared.before + (thread > 0 ? shared.scan[0][thread - 1] : 0);
+      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < rows; ++i) {
+        if (!is_chosen(column_item(choice, scale, i), shared)) continue;
+        if (at < static_cast<uint32_t>(choice.column_room)) choice.columns[at] = i;
+        ++at;
+      }
+    });
+    block.each([&](int thread) {
+      if (thread == 0) shared.before += shared.scan[0][kLineThreads - 1];
+    });
+  }
+  block.each([&](int thread) {
+    if (thread != 0) return;
+    const auto room = static_cast<uint32_t>(choice.column_room);
+    *choice.column_count = static_cast<int32_t>(shared.before < room ? shared.before : room);
+  });
+}
+
+// First of the ascending columns that is >= row.
+TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) {
+  int32_t low = 0;
+  int32_t high = *choice.column_count;
+  while (low < high) {
+    const int32_t middle = (low + high) / 2;
+    if (choice.columns[middle] < row) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// Takes the chosen columns out of the tile masses and bands; adds up their mass and cost.
+TESSERA_SIMT inline void subtract_columns(const LineBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+  const ChoiceScale scale = choice_scale(choice);
+  const int32_t tiles = choice.geometry.key_tiles();
+  block.each([&](int thread) {
+    if (thread == 0) shared.mass = shared.cost = shared.dense = 0;
+  });
+  block.each([&](int thread) {
+    uint32_t mass = 0;
+    uint32_t cost = 0;
+    for (int32_t tile = thread; tile < tiles; tile += kLineThreads) {
+      const int32_t first = first_column(choice, tile * kBandRows);
+      const int32_t last = first_column(choice, (tile + 1) * kBandRows);
+      for (int32_t c = first; c < last; ++c) {
+        mass += mass_weight(choice.column_mass[choice.columns[c]]);
+        cost += static_cast<uint32_t>(column_cost(choice, choice.columns[c]) * scale.cost_units);
+      }
+      if (first == last) continue;
+      for (int32_t g = 0; g < choice.groups; ++g) {
+        float rest = choice.tile_mass[g * tiles + tile];
+        for (int32_t c = first; c < last; ++c) rest -= choice.column_groups[c * kBandGroups + g];
+        choice.tile_mass[g * tiles + tile] = rest > 0 ? rest : 0;
+      }
+    }
+    LineBlock::add(&shared.mass, mass);
+    LineBlock::add(&shared.cost, cost);
+  });
+  block.each([&](int thread) {
+    for (int32_t band = thread; band < tiles; band += kLineThreads) {
+      float mass = 0;
+      for (int32_t g = 0; g < choice.groups; ++g) {
+        const int32_t tile = choice.own_tile[g] - band;
+        if (tile >= 0) mass += choice.tile_mass[g * tiles + tile];
+      }
+      choice.band_mass[band] = mass;
+    }
+  });
+}
+
+// Bands up to the threshold as bits; their mass and cost join the columns'.
+TESSERA_SIMT inline void take_bands(const LineBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+  const ChoiceScale scale = choice_scale(choice);
+  const int32_t bands = choice.geometry.key_tiles();
+  block.each([&](int thread) {
+    for (int32_t word = thread; word < (bands + 31) / 32; word += kLineThreads) {
+      uint32_t bits = 0;
+      for (int32_t band = word * 32; band < bands && band < word * 32 + 32; ++band) {
+        if (!is_chosen(band_item(choice, scale, band), shared)) continue;
+        bits |= 1u << (band % 32);
+        LineBlock::add(&shared.mass, mass_weight(choice.band_mass[band]));
+        LineBlock::add(&shared.cost,
+                       static_cast<uint32_t>(static_cast<float>(choice.geometry.seen_by(band)) * scale.cost_units));
+      }
+      choice.band_bits[word] = bits;
+    }
+  });
+}
+
+// Step 2.
+TESSERA_SIMT inline void choose_bands(const LineBlock& block, LineChoice choice, ChoiceShared& shared) {
+  const int32_t bands = choice.geometry.key_tiles();
+  const ChoiceScale scale = choice_scale(choice);
+  subtract_columns(block, choice, shared);
+  const uint32_t column_mass = shared.mass;
+  const uint32_t column_cost_units = shared.cost;
+  block.each([](int) {});  // all have read before anyone writes again
+  const auto search = [&] {
+    const uint32_t spent = choice.target == ChoiceTarget::recall ? column_mass : column_cost_units;
+    block.each([&](int thread) {
+      if (thread != 0) return;
+      const uint32_t wanted = target_weight(choice);
+      shared.need = wanted > spent ? wanted - spent : 0;
+      shared.room = 0xffffffffu;
+      shared.mass = column_mass;
+      shared.cost = column_cost_units;
+    });
+    search_threshold(
+        block, bands, [&](int32_t i) { return band_item(choice, scale, i); }, shared);
+    take_bands(block, choice, shared);
+  };
+  search();
+  const auto most = static_cast<uint32_t>(choice.most_tiles * kCostUnits);
+  const bool missed = choice.target == ChoiceTarget::recall && shared.mass < target_weight(choice);
+  const bool costly = choice.target == ChoiceTarget::recall && shared.cost > most;
+  block.each([](int) {});  // all have read before anyone writes again
+  if ((missed || costly) && choice.dense_fits) {
+    block.each([&](int thread) {
+      for (int32_t word = thread; word < (bands + 31) / 32; word += kLineThreads) choice.band_bits[word] = 0xffffffffu;
+      if (thread != 0) return;
+      *choice.column_count = 0;
+      choice.report[0] = choice.report[1] = 1;
+    });
+    return;
+  }
+  if (costly) {
+    choice.target = ChoiceTarget::tiles;
+    choice.share = choice.most_tiles;
+    search();
+  }
+  block.each([&](int thread) {
+    if (thread != 0) return;
+    choice.report[0] = static_cast<float>(shared.mass) / (kMassUnits * static_cast<float>(choice.row_count));
+    choice.report[1] = static_cast<float>(shared.cost) / kCostUnits;
+  });
+}
+
+}  // namespace tessera::attention::cuda

@@ -1,0 +1,162 @@
+"""The selectors on the GPU against definitions in fp64: masses, lines, lists, attention over the lists, recall, repeats, errors.
+
+    python3 tools/gpu/selection_check.py LIBRARY
+
+Prints one line per check; exit status 1 when one fails. Seeds are fixed.
+"""
+
+import math
+import os
+import sys
+
+import torch
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "python"))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import tessera_cuda  # noqa: E402
+from selection_lists import Case, Lists, scores_of, taken  # noqa: E402
+
+failures = 0
+
+
+def expect(good, what):
+    global failures
+    failures += not good
+    print(("ok   " if good else "FAIL ") + what, flush=True)
+
+
+def stream():
+    return torch.cuda.current_stream().cuda_stream
+
+
+def run(library, case, method, **fields):
+    options = library.options(method, **fields)
+    scratch = torch.full((library.selection_bytes(*case.all(), options),), 255, dtype=torch.uint8, device="cuda")
+    selected = library.attend_selected(*case.all(), options, scratch=scratch, stream=stream())
+    torch.cuda.synchronize()
+    return selected, scratch
+
+
+def check_attention(case, lists, name):
+    """Output and LSE against the masked definition in fp64."""
+    worst, lse_worst = 0.0, 0.0
+    for head in range(case.heads):
+        rows = torch.arange(case.query_rows, device="cuda")
+        scores = scores_of(case, head, rows).masked_fill_(~lists.kept(case, head), -math.inf)
+        lse = scores.logsumexp(-1)
+        weights = torch.where(torch.isfinite(lse)[:, None], (scores - lse[:, None]).exp(), 0.0)
+        exact = weights @ case.v[:, head // case.group].double()
+        worst = max(worst, ((case.out[:, head].double() - exact).norm() / exact.norm()).item())
+        seen = torch.isfinite(lse)
+        lse_worst = max(lse_worst, (case.lse[:, head].double() - lse)[seen].abs().max().item())
+    expect(worst < 6e-3 and lse_worst < 2e-3, f"{name}: attention over the lists, error {worst:.1e}, LSE {lse_worst:.1e}")
+
+
+def check_lines(library, case, name, vertical, slash):
+    selected, scratch = run(library, case, "vertical_slash", vertical=vertical, slash=slash, sinks=10, local=20)
+    n = case.heads * case.key_rows
+    columns = taken(scratch, selected, "column_mass", n, torch.float32).view(case.heads, -1)
+    diagonals = taken(scratch, selected, "diagonal_mass", n, torch.float32).view(case.heads, -1)
+    lists = Lists(case, selected, scratch)
+    count = min(64, case.query_rows)
+    rows = torch.arange(case.query_rows - count, case.query_rows, device="cuda")
+    own = rows + case.key_rows - case.query_rows
+    mass_error, good_columns, good_tiles = 0.0, True, True
+    for head in range(case.heads):
+        weights = scores_of(case, head, rows).softmax(-1)
+        distance = own[:, None] - torch.arange(case.key_rows, device="cuda")[None]
+        by_distance = torch.zeros(case.key_rows, dtype=torch.float64, device="cuda")
+        by_distance.scatter_add_(0, distance.clamp(min=0).flatten(), torch.where(distance >= 0, weights, 0.0).flatten())
+        mass_error = max(mass_error, (columns[head] - weights.sum(0)).abs().max().item(),
+                         (diagonals[head] - by_distance).abs().max().item())
+        best = lambda values, forced, keep: torch.sort(torch.sort(
+            torch.cat([torch.full((min(forced, case.key_rows),), math.inf, device="cuda"), values[forced:]]), descending=True,
+            stable=True).indices[:keep]).values
+        wanted = best(columns[head], 10, min(max(vertical, 10), case.key_rows))
+        good_columns &= torch.equal(lists.columns[head, :int(lists.count[head])].long(), wanted)
+        lines = best(diagonals[head], 20, min(max(slash, 20), case.key_rows))
+        flags = torch.zeros(case.key_rows + 1, device="cuda", dtype=torch.long)
+        flags[lines + 1] = 1
+        before = flags.cumsum(0)
+        tile = lists.key_tile
+        for t in range(lists.tiles_per_head):
+            low = case.key_rows - case.query_rows + t * 128
+            high = case.key_rows - case.query_rows + min(case.query_rows, t * 128 + 128) - 1
+            key = torch.arange((high + tile) // tile, device="cuda") * tile
+            first = (low - (key + tile - 1)).clamp(0, case.key_rows)
+            last = (high - key + 1).clamp(0, case.key_rows)
+            good_tiles &= torch.equal(lists.key_tiles(head, t).long(), ((before[last] - before[first]) > 0).nonzero().flatten())
+    expect(mass_error < 2e-3, f"{name}: masses within {mass_error:.1e} of fp64")
+    expect(good_columns, f"{name}: columns are the largest, ties by lower index")
+    expect(good_tiles and lists.overflow == 0, f"{name}: tiles are those that the diagonals touch")
+    check_attention(case, lists, name)
+
+
+def check_recall(library, case, name, **fields):
+    selected, scratch = run(library, case, "recall", **fields)
+    target = fields.get("recall", 0.95)
+    first_run = (case.out.clone(), case.lse.clone())
+    lists = Lists(case, selected, scratch)
+    report = taken(scratch, selected, "report", 2 * case.heads, torch.float32).view(-1, 2)
+    reached, mean = 1.0, 0.0
+    tiles = (case.query_rows + 127) // 128
+    groups = min(tiles, 16)
+    rows = []
+    for g in range(groups):
+        tile = (g + 1) * tiles // groups - 1
+        size = min(128, case.query_rows - tile * 128)
+        rows += [tile * 128 + (2 * i + 1) * size // 8 for i in range(4)]
+    rows = torch.tensor(rows, device="cuda")
+    everywhere = torch.arange(5, case.query_rows, 7, device="cuda")
+    for head in range(case.heads):
+        covered = lambda r: (scores_of(case, head, r).softmax(-1) * lists.kept(case, head, r)).sum(1).mean().item()
+        reached = min(reached, covered(rows))
+        mean += covered(everywhere) / case.heads
+    dense = sum((case.key_rows - case.query_rows + min(case.query_rows, t * 128 + 128) + 127) // 128 for t in range(tiles))
+    expect(reached >= target - 2e-3, f"{name}: recall of the probe rows {reached:.4f} >= {target}, of all rows {mean:.4f}, "
+           f"computed {lists.computed_tiles() / dense / case.heads:.3f} of dense, "
+           f"reported {report[:, 0].mean().item():.3f} and {report[:, 1].mean().item():.3f}")
+    check_attention(case, lists, name)
+    run(library, case, "recall", **fields)
+    expect(torch.equal(first_run[0], case.out) and torch.equal(first_run[1], case.lse), f"{name}: repeat is bit-identical")
+
+
+def check_errors(library):
+    case = Case(256, 256, 2, 1)
+    for name, call in (
+            ("recall 0", lambda: run(library, case, "recall", recall=0.0)),
+            ("columns 100", lambda: run(library, case, "recall", most_columns=100)),
+            ("small scratch", lambda: library.attend_selected(
+                *case.all(), library.options("recall"), scratch=torch.empty(256, dtype=torch.uint8, device="cuda"),
+                stream=stream()))):
+        try:
+            call()
+            expect(False, f"errors: {name} is refused")
+        except tessera_cuda.TesseraError as error:
+            expect(True, f"errors: {error}")
+
+
+def main():
+    library = tessera_cuda.Library(os.path.abspath(sys.argv[1]))
+    check_lines(library, Case(2048, 2048, 8, 2, sharp=8.0), "lines 2048 8/2", 60, 90)
+    check_lines(library, Case(1000, 1000, 4, 4), "lines 1000 4/4", 60, 60)
+    check_lines(library, Case(333, 1501, 8, 1, sharp=8.0, seed=2), "lines 333 of 1501 8/1", 33, 70)
+    check_lines(library, Case(40, 40, 2, 1), "lines 40 2/1", 12, 22)
+    check_lines(library, Case(700, 700, 6, 2, head_dim=64, dtype=torch.float16), "lines 700 6/2 d64 f16", 60, 60)
+    check_lines(library, Case(700, 900, 2, 2, head_dim=256, sharp=8.0), "lines 700 of 900 d256", 60, 60)
+    check_recall(library, Case(4096, 4096, 8, 2, sharp=10.0), "recall 4096 8/2", sinks=4)
+    check_recall(library, Case(3001, 3001, 4, 4, sharp=10.0, seed=3), "recall 3001 4/4", recall=0.8, sinks=4)
+    check_recall(library, Case(1500, 3777, 4, 1, sharp=10.0, seed=4), "recall 1500 of 3777 4/1", recall=0.9)
+    check_recall(library, Case(2048, 2048, 2, 1, head_dim=256, sharp=10.0), "recall 2048 d256", recall=0.9)
+    check_recall(library, Case(2048, 2048, 4, 2), "recall 2048 of noise")
+    for dense_rows in (0, 200):
+        case = Case(1500, 2000, 4, 2)
+        selected, scratch = run(library, case, "a_shape", sinks=150, window=300, dense_rows=dense_rows)
+        check_attention(case, Lists(case, selected, scratch), f"a_shape 150 300 {dense_rows}")
+    check_errors(library)
+    print(f"failures: {failures}")
+    sys.exit(failures > 0)
+
+
+if __name__ == "__main__":
+    main()
