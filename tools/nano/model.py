@@ -5,6 +5,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import rest as resting
 import vocab
 
 
@@ -35,7 +36,8 @@ class Layer(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(2 * s.ff, s.width))
         self.down = nn.Parameter(torch.empty(s.width, s.ff))
 
-    def forward(self, x, cos, sin):                                       # x [B, T, width]; cos, sin [T, head_dim / 2]
+    def forward(self, x, cos, sin, rest=None):
+        """x [B, T, width]; cos, sin [T, head_dim / 2]. With `rest` [R] also what these rows miss (rest.py), [heads]."""
         s, (b, t, _) = self.s, x.shape
         y = F.linear(F.rms_norm(x, (s.width,), self.norm1, s.eps), self.qkv)
         q, k, v = y.view(b, t, -1, s.head_dim).split((s.heads, s.kv_heads, s.kv_heads), 2)
@@ -45,10 +47,12 @@ class Layer(nn.Module):
             c, d = cos[:, None], sin[:, None]
             return torch.cat((lo * c - hi * d, hi * c + lo * d), -1).to(z.dtype).transpose(1, 2)
 
-        y = F.scaled_dot_product_attention(turn(q), turn(k), v.transpose(1, 2), is_causal=True, enable_gqa=True)
+        q, k = turn(q), turn(k)
+        y = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), is_causal=True, enable_gqa=True)
         x = x + F.linear(y.transpose(1, 2).reshape(b, t, -1), self.o)
         gate, up = F.linear(F.rms_norm(x, (s.width,), self.norm2, s.eps), self.gate_up).chunk(2, -1)
-        return x + F.linear(F.silu(gate) * up, self.down)
+        x = x + F.linear(F.silu(gate) * up, self.down)
+        return x if rest is None else (x, resting.missing(q, k, rest))
 
 
 class Nano(nn.Module):
@@ -68,15 +72,21 @@ class Nano(nn.Module):
             nn.init.normal_(layer.down, std=0.02)
         return self
 
-    def forward(self, ids):                                               # ids [B, T] -> [B, T, width], normalised
+    def forward(self, ids, rest=None):
+        """ids [B, T] -> [B, T, width], normalised; with `rest` [R] also what these rows miss (rest.py), [layers, heads]."""
         s, half = self.s, self.s.head_dim // 2
         freq = s.rope_theta ** (-torch.arange(half, device=ids.device, dtype=torch.float32) / half)
         angle = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)[:, None] * freq
         cos, sin = angle.cos(), angle.sin()
         x = F.embedding(ids, self.embed)
+        missed = []
         for layer in self.layers:
-            x = layer(x, cos, sin)
-        return F.rms_norm(x, (s.width,), self.norm, s.eps)
+            x = layer(x, cos, sin, rest)
+            if rest is not None:
+                x, m = x
+                missed.append(m)
+        h = F.rms_norm(x, (s.width,), self.norm, s.eps)
+        return h if rest is None else (h, torch.stack(missed))
 
     def logits(self, h):
         return F.linear(h, self.embed)

@@ -238,25 +238,36 @@ def many_shot(g, rows, n, turns, exact=True, cues=CUES):
                     extra_at=2 + 7 * at + 5, extra_ok=at > first.gather(1, cue))
 
 
-def mf(g, rows, n, turns, exact=True, order=None):
-    """`order`: which questions, as indices into MF_ASKS; turn order when left out."""
-    order = list(range(turns)) if order is None else order
-    lo, hi = _int(g, 0, 400, rows, 1), _int(g, 600, 1000, rows, 1)
-    x = lo + (_rand(g, rows, n).double() * (hi - lo + 1)).long().clamp(max=(hi - lo))
-    ctx = _context(" numbers", x + v.NUMBER0)
+def _mf_found(x):
+    """[5][B, 1] what MF_ASKS ask of the numbers x [B, n]."""
     s = x.sort(1).values
     big, small = s[:, -1:], s[:, :1]
     big2 = torch.where(s < big, s, -1).amax(1, keepdim=True)
     small2 = torch.where(s > small, s, v.NUMBERS).amin(1, keepdim=True)
-    found = (big, small, torch.where(big2 < 0, big, big2), torch.where(small2 == v.NUMBERS, small, small2),
-             s[:, (n - 1) // 2, None])
+    return (big, small, torch.where(big2 < 0, big, big2), torch.where(small2 == v.NUMBERS, small, small2),
+            s[:, (x.shape[1] - 1) // 2, None])
+
+
+def mf(g, rows, n, turns, exact=True, order=None, stops=0):
+    """`order`: which questions, as indices into MF_ASKS; turn order when left out. `stops`, for training alone: how often
+    the list halts for the questions, about the numbers so far, and then goes on: more answers for the same reading."""
+    order = list(range(turns)) if order is None else order
+    lo, hi = _int(g, 0, 400, rows, 1), _int(g, 600, 1000, rows, 1)
+    x = lo + (_rand(g, rows, n).double() * (hi - lo + 1)).long().clamp(max=(hi - lo))
+    ends = [n * (k + 1) // (stops + 1) for k in range(stops + 1)]
+    ctx = _context(" numbers", x[:, :ends[0]] + v.NUMBER0)
     parts, spans, start = [], [], 0
-    for i in order:
-        ask = [NL, Q] + [v.grammar(" " + w) for w in MF_ASKS[i].split()] + [EQ]
-        parts += [_const(big, *ask), found[i] + v.NUMBER0]
-        spans.append((start, len(ask), 1))
-        start += len(ask) + 1
-    return Batch(ctx, torch.cat(parts, 1), spans, info={"order": order})
+    for k, end in enumerate(ends):
+        found = _mf_found(x[:, :end])
+        for i in order:
+            ask = [NL, Q] + [v.grammar(" " + w) for w in MF_ASKS[i].split()] + [EQ]
+            parts += [_const(lo, *ask), found[i] + v.NUMBER0]
+            spans.append((start, len(ask), 1))
+            start += len(ask) + 1
+        if k < stops:
+            parts.append(x[:, end:ends[k + 1]] + v.NUMBER0)
+            start += ends[k + 1] - end
+    return Batch(ctx, torch.cat(parts, 1), spans, info={"order": order * (stops + 1)})
 
 
 MAKERS = {"kv": kv, "prefix-suffix": prefix_suffix, "vt": vt, "mf": mf, "many-shot": many_shot, "passkey": passkey}

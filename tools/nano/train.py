@@ -33,6 +33,9 @@ START = {"kv": 128, "prefix-suffix": 96, "vt": 192, "mf": 128, "many-shot": 192,
 CEILING = {"mf": .75, "many-shot": .97}          # what is thought reachable, for the shares
 MOST_TURNS = 64
 MOST_SHARERS = 64                                # lines with the same prefix; the grammar's own contexts have one to four
+AGAIN = 512                                      # tokens at which further training begins with prefix-suffix
+REST_ROWS = 32                                   # rows per unit whose attention is measured (rest.py)
+REST_LENGTHS = (8192, 16384, 32768)              # of random tokens, read for their attention alone
 LATER = 1024                                     # tokens of kv at which prefix-suffix begins with few prefixes
 
 
@@ -46,6 +49,8 @@ class Curriculum:
         self.share, self.only = {}, list(tasks.TASKS)
         self.few_prefixes = False                        # whether prefix-suffix has begun with few prefixes
         self.sharers = None                              # lines that share a prefix in its hard units; None: at random
+        self.least = {}                                  # least weight of a task in the shares
+        self.gate = dict(GATE)
 
     def shared(self):
         """How often prefix-suffix gets units with few prefixes. Never before kv has left its plateau: prefix-suffix
@@ -59,10 +64,14 @@ class Curriculum:
         return 0.7 if self.frontier["prefix-suffix"] < self.last else 0.25
 
     def go_on(self, at):
-        """For weights that know the tasks: every task begins at the length `at`, prefix-suffix with two lines a prefix."""
+        """For weights that know the tasks: every task begins at the length `at`. What they know badly gets more units and
+        begins where a unit has more answers: prefix-suffix at AGAIN with two lines a prefix, mf at twice that."""
         top = max(i for i, t in enumerate(LENGTHS) if t <= at)
         self.frontier = {t: max(self.first[t], min(top, self.last)) for t in tasks.TASKS}
+        for task, length in (("prefix-suffix", AGAIN), ("mf", 2 * AGAIN)):
+            self.frontier[task] = max(self.first[task], min(self.frontier[task], LENGTHS.index(length)))
         self.few_prefixes, self.sharers = True, 2
+        self.least, self.gate["mf"] = {"prefix-suffix": 0.8, "mf": 0.5}, 0.75
 
     def update(self, task, index, em):
         if index != self.frontier[task]:
@@ -70,7 +79,7 @@ class Curriculum:
         ceiling = CEILING.get(task, 1.0)
         self.err[task] += 0.1 * (max(0.0, ceiling - em) / ceiling - self.err[task])
         self.seen[task] = (self.seen[task] + [em])[-3:]
-        if len(self.seen[task]) >= 2 and sum(self.seen[task]) / len(self.seen[task]) > GATE[task]:
+        if len(self.seen[task]) >= 2 and sum(self.seen[task]) / len(self.seen[task]) > self.gate[task]:
             if task == "prefix-suffix" and self.sharers and self.sharers < MOST_SHARERS:
                 self.sharers *= 2                        # harder first, then longer
                 self.seen[task] = []
@@ -86,7 +95,7 @@ class Curriculum:
             left = 1 - math.log(LENGTHS[self.frontier[t]] / 64) / math.log(LENGTHS[self.last] / 64)
             w[t] = min(1.0, max(0.2, self.err[t] + 0.5 * left))
         w["mf"] = min(w["mf"], 0.3)
-        w |= fixed
+        w = {t: max(x, self.least.get(t, 0)) for t, x in w.items()} | fixed
         w = {t: x for t, x in w.items() if t in self.only}
         total = sum(w.values())
         self.share = {t: x / total for t, x in w.items()}
@@ -120,10 +129,17 @@ def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, shared
     more = {}
     if task == "mf":
         more["order"] = list(range(5)) if rng.random() < 0.4 else rng.sample(range(5), 5)
+        if rng.random() < 0.6:
+            more["stops"] = rng.randint(0, min(16, ctx // 80))           # a halt takes 27 tokens
+            ctx -= 27 * more["stops"]
     if task == "many-shot" and rng.random() < max(0.4, crowd):
         more["cues"] = rng.choice([8, 16, 24, 32, 48])
         turns = min(turns, more["cues"])
-    if task == "prefix-suffix" and rng.random() < shared:
+    pairs = sharers is not None and rng.random() < 0.5
+    if task == "prefix-suffix" and pairs and rng.random() < shared:
+        n = tasks.items_for(task, ctx, turns)                            # prefixes and suffixes alike stand in many lines
+        more["pool"] = min(vocab.WORDS, max(12, 2 * math.isqrt(n) + 1, n // rng.choice([sharers, 2])))
+    elif task == "prefix-suffix" and rng.random() < shared:
         more["prefixes"] = rng.choice([1, 2, 4, 8, 16])
         if sharers:
             more["prefixes"] = max(1, tasks.items_for(task, ctx, turns) // rng.choice([sharers, max(2, sharers // 2), 2]))
@@ -134,7 +150,7 @@ def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, shared
         most = max(0, (ctx - 16 - tasks.NEEDLE[task] * max(2, turns)) // tasks.NEEDLE[task])
         more["more"] = min(200, int(most * rng.random() ** 0.5))
     batch = tasks.make(task, g, max(1, unit // length), ctx, turns, exact=False, **more)
-    return batch, task != "prefix-suffix" or shared == 0 or "prefixes" in more
+    return batch, task != "prefix-suffix" or shared == 0 or pairs or "prefixes" in more
 
 
 def pinned(x, device):
@@ -142,13 +158,33 @@ def pinned(x, device):
     return t.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else t
 
 
-def unit_loss(model, batch, length, device):
+def rest_rows(rng, task, batch):
+    """REST_ROWS rows of the context that need not look anything up, and how much each counts; many-shot's signs are looked
+    up on the way, mf is about all rows."""
+    last = batch.ctx.shape[1]
+    rows = [rng.randrange(last // 8, last) for _ in range(REST_ROWS)]
+    if task == "many-shot":
+        rows = [r - 2 if (r - 2) % 7 in (4, 5) and r > 2 else r for r in rows]
+    return rows, 0.0 if task == "mf" else 1.0
+
+
+def rest_loss(model, rng, g, unit, device):
+    """Of random tokens, in which there is nothing to find."""
+    length = rng.choice([n for n in REST_LENGTHS if n <= unit] or [unit])
+    ids = torch.randint(0, vocab.SIZE, (max(1, unit // length), length), generator=g, device=device)
+    ids[:, 0] = vocab.BEGIN
+    rows = pinned([rng.randrange(length // 8, length) for _ in range(REST_ROWS)], device)
+    return model(ids, rows)[1].mean(), length
+
+
+def unit_loss(model, batch, length, device, rows=None):
+    """(loss on the answers, exact match, what the rows `rows` miss or None)."""
     ids = batch.ids
     x = F.pad(ids[:, :-1], (0, length - ids.shape[1] + 1), value=vocab.PAD)
     at = batch.answer_at()
     turns, width = len(at), len(at[0])
     at = pinned([p for turn in at for p in turn], device)
-    h = model(x)
+    h, missed = (model(x), None) if rows is None else model(x, pinned(rows, device))
     logits = model.logits(h.index_select(1, at)).float()
     target = ids[:, at + 1]
     loss = F.cross_entropy(logits.flatten(0, 1), target.flatten())
@@ -161,7 +197,7 @@ def unit_loss(model, batch, length, device):
     if "order" in batch.info:                                                                # leave the median out
         keep = [i for i, q in enumerate(batch.info["order"]) if q != 4]
         right = right[keep[0]:keep[0] + 1] if len(keep) == 1 else torch.stack([right[i] for i in keep])
-    return loss, right.mean()
+    return loss, right.mean(), None if missed is None else missed.mean()
 
 
 def spread(rng, share, units):
@@ -200,6 +236,7 @@ def main():
     ap.add_argument("--width", type=int, default=256)
     ap.add_argument("--ff", type=int, default=768)
     ap.add_argument("--attention", choices=("auto", "flash", "cudnn"), default="auto", help="attention kernel")
+    ap.add_argument("--rest", type=float, default=0, help="weight of the attention that context rows spend elsewhere (rest.py)")
     ap.add_argument("--only", help="comma list of tasks to train on")
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--every", type=float, default=10, help="seconds between log lines")
@@ -226,7 +263,7 @@ def main():
         step, before = meta["step"], meta["clock"]
         cur = Curriculum(args.longest, meta["frontier"])
         cur.err, cur.few_prefixes = meta["err"], meta.get("few_prefixes", False)
-        cur.sharers = meta.get("sharers")
+        cur.sharers, cur.least, cur.gate = meta.get("sharers"), meta.get("least", {}), meta.get("gate", cur.gate)
         rng.seed(step)
         g.manual_seed(step)
     elif args.go_on_at:
@@ -246,7 +283,7 @@ def main():
 
     def save():
         meta = {"step": step, "clock": clock, "frontier": cur.frontier, "err": cur.err, "few_prefixes": cur.few_prefixes,
-                "sharers": cur.sharers, "shape": shape_dict(model.s)}
+                "sharers": cur.sharers, "least": cur.least, "gate": cur.gate, "shape": shape_dict(model.s)}
         checkpoint.save(args.work / "ckpt", model, opts, meta)
 
     say(f"parameters {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {args}")
@@ -266,11 +303,21 @@ def main():
             index = top if rng.random() < 0.65 else rng.randint(cur.first[task] if cur.err[task] > .2 else 0, top)
             few, crowd = (0.15, 0.75) if cur.err[task] > .2 else (0.4, 0.2)
             batch, counts = make_unit(rng, g, task, index, args.unit, few, crowd, shared=cur.shared(), sharers=cur.sharers)
+            rows, counted = rest_rows(rng, task, batch) if args.rest else (None, 0.0)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss, em = unit_loss(model, batch, LENGTHS[index], device)
-            (loss / len(chosen)).backward()
+                loss, em, missed = unit_loss(model, batch, LENGTHS[index], device, rows)
             pending.append((task, index if counts else -1, em, loss.detach()))
+            if missed is not None and counted:
+                loss = loss + args.rest * missed
+                pending.append(("rest", -1, missed.detach(), missed.detach()))
+            (loss / len(chosen)).backward()
             tokens += LENGTHS[index] * max(1, args.unit // LENGTHS[index])
+        if args.rest and step % 4 == 0:                  # random tokens: about one unit in twenty
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                missed, length = rest_loss(model, rng, g, args.unit, device)
+            (args.rest * missed / len(chosen)).backward()
+            pending.append(("random", -1, missed.detach(), missed.detach()))
+            tokens += args.unit // length * length
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         for opt in opts:
             opt.step()
@@ -279,7 +326,8 @@ def main():
         if step % 8 == 0 or device.type == "cpu":
             values = torch.stack([torch.stack((e, l)) for _, _, e, l in pending]).tolist()
             for (task, index, _, _), (em, loss) in zip(pending, values):
-                cur.update(task, index, em)
+                if index >= 0:
+                    cur.update(task, index, em)
                 recent.setdefault(task, []).append((em, loss))
             pending.clear()
             clock = time.time() - start
@@ -289,6 +337,7 @@ def main():
                     r = recent.get(t) or [(float("nan"),) * 2]
                     mean = [sum(c) / len(r) for c in zip(*r)]
                     cells.append(f"{t[:6]} {LENGTHS[cur.frontier[t]]}:{mean[0]:.3f}/{1 - cur.err[t]:.3f} l{mean[1]:.2f}")
+                cells += [f"{t} {sum(l for _, l in recent[t]) / len(recent[t]):.3f}" for t in ("rest", "random") if t in recent]
                 say(f"{clock:6.1f}s step {step} {tokens / (clock - said) / 1e6:.2f}Mt/s lr {rate:.2f} | "
                     + " | ".join(cells))
                 said, tokens, recent = clock, 0, {}
