@@ -59,6 +59,8 @@ struct LearnerOptions {
   double learning_rate = 0.002;  // of Adam at the start
   double weight_decay = 0;       // L2 pull per step relative to the learning rate (Loshchilov, Hutter 2019)
   int channels = 16;             // of the first convolution; the second has twice as many
+  int shift = 0;        // images: each training row is moved by up to this many pixels in both directions, 0..16
+  bool mirror = false;  // images: each training row is mirrored left to right every other time
 };
 
 // Throws Error(invalid_argument) for an unknown kind or an option out of range.
