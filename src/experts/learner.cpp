@@ -314,4 +314,22 @@ std::unique_ptr<Learner> make_learner(const LearnerOptions& options) {
   return std::make_unique<NetworkLearner>(options);
 }
 
+std::unique_ptr<Learner> learner_from(const nlohmann::json& settings, std::string_view name) {
+  try {
+    LearnerOptions options;
+    options.kind = settings.at("kind").get<std::string>();
+    options.hidden = settings.at("hidden").get<int>();
+    options.epochs = settings.at("epochs").get<int>();
+    options.batch = settings.at("batch").get<int>();
+    options.learning_rate = settings.at("learning_rate").get<double>();
+    options.weight_decay = settings.at("weight_decay").get<double>();
+    options.channels = settings.at("channels").get<int>();
+    options.shift = settings.value("shift", 0);
+    options.mirror = settings.value("mirror", false);
+    return make_learner(options);
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ErrorCode::bad_file, "{}: expected the settings of a learner; {}", name, error.what());
+  }
+}
+
 }  // namespace tessera::experts

@@ -43,8 +43,12 @@ struct FitOptions {
 // experts kept.
 Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options);
 
-// Probabilities of every expert for `rows` ([count, features]): experts side by side. O(count * sum of expert costs).
-// Throws Error(invalid_argument) when the number of features differs.
+// The experts that fit_experts left in `folder`. Throws Error(not_found) when the folder holds no experts or the fit
+// did not finish, Error(bad_file) for a damaged file.
+Ensemble load_experts(const std::filesystem::path& folder);
+
+// Probabilities and evidence of every expert for `rows` ([count, features]): experts side by side. O(count * sum of
+// expert costs). Throws Error(invalid_argument) when the number of features differs.
 Answers ask(const Ensemble& ensemble, std::span<const float> rows, int64_t count, ThreadPool* pool = nullptr);
 
 }  // namespace tessera::experts

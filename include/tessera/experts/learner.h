@@ -66,4 +66,8 @@ struct LearnerOptions {
 // Throws Error(invalid_argument) for an unknown kind or an option out of range.
 std::unique_ptr<Learner> make_learner(const LearnerOptions& options);
 
+// The learner whose settings() are `settings`. Throws Error(bad_file) naming the fault; `name` stands for the settings
+// in the message.
+std::unique_ptr<Learner> learner_from(const nlohmann::json& settings, std::string_view name);
+
 }  // namespace tessera::experts
