@@ -37,7 +37,6 @@ void check(const Dataset& data, const Design& design) {
 
 // Creates the folder's settings file, or compares with the one that is there.
 void claim_folder(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
-  std::filesystem::create_directories(options.folder);
   const nlohmann::json settings = {
       {"format", "tessera-experts"}, {"version", 1},      {"seed", options.seed},      {"learner", learner.settings()},
       {"classes", data.classes},     {"rows", data.rows}, {"features", data.features}, {"sets", design.sets}};
@@ -50,15 +49,24 @@ void claim_folder(const Dataset& data, const Design& design, const Learner& lear
     }
     return;
   }
+  std::error_code failure;
+  std::filesystem::create_directories(options.folder, failure);
+  if (failure) {
+    throw Error(ErrorCode::io, "{}: the folder cannot be made: {}", options.folder.string(), failure.message());
+  }
   write_file_atomically(path, settings.dump(1));
 }
 
 }  // namespace
 
-Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
+void check_fit(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
   check(data, design);
+  if (!options.folder.empty()) claim_folder(data, design, learner, options);
+}
+
+Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
+  check_fit(data, design, learner, options);
   const bool keep = !options.folder.empty();
-  if (keep) claim_folder(data, design, learner, options);
   Ensemble ensemble{.design = design, .classes = data.classes};
   ensemble.experts.resize(design.sets.size());
   const Random random(options.seed);
