@@ -72,7 +72,7 @@ Split load(const std::string& name) {
 LearnerOptions defaults_for(const std::string& data, const std::string& kind) {
   LearnerOptions options{.kind = kind};
   if (data == "letter") options.hidden = 128, options.epochs = 30, options.learning_rate = 0.004;
-  if (data == "fashion") options.hidden = 64, options.epochs = kind == "cnn" ? 5 : 6;
+  if (data == "fashion") options.hidden = 64, options.epochs = kind == "cnn" ? 12 : 6, options.mirror = kind == "cnn";
   if (data == "digits") options.hidden = 64, options.epochs = 40;
   return options;
 }

@@ -62,7 +62,7 @@ bool Questioner::decided(int32_t leader) const {
   for (size_t i = 0; i < deficit_.size(); ++i) {
     if (i == g || worst < deficit_[i]) continue;
     if (worst > deficit_[i] || plan_.degrees_[g] < plan_.degrees_[i]) return false;
-    if (plan_.degrees_[g] == plan_.degrees_[i] && g > i) return false;
+    if (plan_.degrees_[g] == plan_.degrees_[i] && (plan_.options_.soft_ties || g > i)) return false;
   }
   return true;
 }
@@ -108,9 +108,34 @@ void Questioner::tell(int expert, int32_t label) {
   }
 }
 
+namespace {
+
+// Inputs about which all experts were asked get the label of the deficit rule on all answers, ties included.
+// probabilities: [inputs, columns] where they are known.
+void settle_ties(const Design& design, const std::vector<float>& probabilities, AdaptiveResult& result) {
+  const size_t experts = design.sets.size(), columns = static_cast<size_t>(answer_columns(design));
+  std::vector<size_t> whole;
+  Answers answers;
+  for (size_t i = 0; i < result.asked.size(); ++i) {
+    if (result.asked[i] < static_cast<int32_t>(experts)) continue;
+    whole.push_back(i);
+    const auto labels = result.answers.labels.begin() + static_cast<std::ptrdiff_t>(i * experts);
+    answers.labels.insert(answers.labels.end(), labels, labels + static_cast<std::ptrdiff_t>(experts));
+    const auto row = probabilities.begin() + static_cast<std::ptrdiff_t>(i * columns);
+    answers.probabilities.insert(answers.probabilities.end(), row, row + static_cast<std::ptrdiff_t>(columns));
+  }
+  answers.inputs = static_cast<int64_t>(whole.size());
+  const Combination full = combine(design, answers, {.rule = Rule::deficit});
+  for (size_t k = 0; k < whole.size(); ++k) result.labels[whole[k]] = full.labels[k];
+}
+
+}  // namespace
+
 AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, const AdaptiveOptions& options,
                                  ThreadPool* pool) {
-  const QuestionPlan plan(design, options);
+  AdaptiveOptions chosen = options;
+  chosen.soft_ties = options.soft_ties && !answers.probabilities.empty();
+  const QuestionPlan plan(design, chosen);
   const size_t experts = design.sets.size(), inputs = static_cast<size_t>(answers.inputs);
   const std::vector<int32_t> all = answers.labels.empty() ? most_probable(design, answers) : answers.labels;
   if (std::find(all.begin(), all.end(), -1) != all.end()) {
@@ -131,6 +156,7 @@ AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, c
       result.asked[i] = questions.asked();
     }
   });
+  if (chosen.soft_ties) settle_ties(design, answers.probabilities, result);
   return result;
 }
 
@@ -138,9 +164,10 @@ namespace {
 
 // The rows that wait for one expert, asked at once.
 void ask_round(const Ensemble& ensemble, size_t expert, const std::vector<int64_t>& waiting,
-               std::span<const float> rows, AdaptiveResult& result) {
+               std::span<const float> rows, std::vector<float>& known, AdaptiveResult& result) {
   const auto& set = ensemble.design.sets[expert];
   const auto width = static_cast<size_t>(ensemble.experts[expert]->features());
+  const std::vector<int32_t> offsets = answer_offsets(ensemble.design);
   std::vector<float> batch, probabilities(waiting.size() * set.size());
   for (const int64_t i : waiting) {
     const auto row = rows.subspan(static_cast<size_t>(i) * width, width);
@@ -150,6 +177,7 @@ void ask_round(const Ensemble& ensemble, size_t expert, const std::vector<int64_
   for (size_t k = 0; k < waiting.size(); ++k) {
     const float* p = probabilities.data() + k * set.size();
     const auto place = static_cast<size_t>(std::max_element(p, p + set.size()) - p);
+    std::copy_n(p, set.size(), known.data() + waiting[k] * offsets.back() + offsets[expert]);
     result.answers.labels[static_cast<size_t>(waiting[k]) * ensemble.design.sets.size() + expert] = set[place];
   }
 }
@@ -168,6 +196,7 @@ AdaptiveResult ask_adaptively(const Ensemble& ensemble, std::span<const float> r
   }
   AdaptiveResult result{.answers = {.inputs = count}, .labels = {}, .asked = {}};
   result.answers.labels.assign(inputs * experts, -1);
+  std::vector<float> known(inputs * static_cast<size_t>(answer_columns(ensemble.design)));
   std::vector<Questioner> questions(inputs, Questioner(plan));
   ThreadPool& workers = pool != nullptr ? *pool : ThreadPool::shared();
   while (true) {
@@ -182,7 +211,7 @@ AdaptiveResult ask_adaptively(const Ensemble& ensemble, std::span<const float> r
     if (!any) break;
     workers.parallel_for(0, static_cast<int64_t>(experts), 1, [&](int64_t begin, int64_t end, int) {
       for (auto j = static_cast<size_t>(begin); j < static_cast<size_t>(end); ++j) {
-        if (!waiting[j].empty()) ask_round(ensemble, j, waiting[j], rows, result);
+        if (!waiting[j].empty()) ask_round(ensemble, j, waiting[j], rows, known, result);
       }
     });
     for (size_t j = 0; j < experts; ++j) {
@@ -196,6 +225,7 @@ AdaptiveResult ask_adaptively(const Ensemble& ensemble, std::span<const float> r
     result.labels.push_back(question.label());
     result.asked.push_back(question.asked());
   }
+  if (options.soft_ties) settle_ties(ensemble.design, known, result);
   return result;
 }
 

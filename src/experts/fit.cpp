@@ -61,6 +61,7 @@ void claim_folder(const Dataset& data, const Design& design, const Learner& lear
 
 void check_fit(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
   check(data, design);
+  learner.check(data);
   if (!options.folder.empty()) claim_folder(data, design, learner, options);
 }
 

@@ -85,8 +85,20 @@ class NetworkLearner : public Learner {
  public:
   explicit NetworkLearner(const LearnerOptions& options) : options_(options) {}
 
+  void check(const Dataset& data) const override {
+    if ((options_.shift > 0 || options_.mirror) && data.channels < 1) {
+      throw Error(ErrorCode::invalid_argument, "shift and mirror: expected images, found {} features without a shape",
+                  data.features);
+    }
+    if (options_.kind == "cnn" && (data.channels < 1 || data.height < 4 || data.width < 4)) {
+      throw Error(ErrorCode::invalid_argument,
+                  "cnn: expected images of at least 4 x 4, found {} features without a shape", data.features);
+    }
+  }
+
   std::unique_ptr<Classifier> fit(const Dataset& data, uint64_t seed) const override {
     check(data);
+    check_classes(data);
     auto result = std::make_unique<NetworkClassifier>();
     result->shape = shape_for(data);
     measure(data, *result);
@@ -145,21 +157,13 @@ class NetworkLearner : public Learner {
   }
 
  private:
-  void check(const Dataset& data) const {
+  void check_classes(const Dataset& data) const {
     std::vector<bool> seen(data.classes.size(), false);
     for (const int32_t label : data.labels) seen[static_cast<size_t>(label)] = true;
     const auto missing = std::find(seen.begin(), seen.end(), false);
     if (missing != seen.end()) {
       throw Error(ErrorCode::invalid_argument, "the training data has no row of class '{}', which an expert must know",
                   data.classes[static_cast<size_t>(missing - seen.begin())]);
-    }
-    if ((options_.shift > 0 || options_.mirror) && data.channels < 1) {
-      throw Error(ErrorCode::invalid_argument, "shift and mirror: expected images, found {} features without a shape",
-                  data.features);
-    }
-    if (options_.kind == "cnn" && (data.channels < 1 || data.height < 4 || data.width < 4)) {
-      throw Error(ErrorCode::invalid_argument,
-                  "cnn: expected images of at least 4 x 4, found {} features without a shape", data.features);
     }
   }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "tessera/base/error.h"
@@ -72,6 +73,27 @@ TEST(Adaptive, SameLabelEqualsTheFullRuleOnRandomDesigns) {
     if (design.sets.empty()) continue;
     const Answers answers = answers_for(design, random_truth(design.classes, 50, random), 0.5, 1000, random);
     EXPECT_EQ(decide_adaptively(design, answers, {}).labels, combine(design, answers, {.rule = Rule::deficit}).labels);
+  }
+}
+
+// Probabilities whose best classes tie all the time.
+TEST(Adaptive, SameLabelEqualsTheFullRuleWithProbabilitiesToo) {
+  Random random(12);
+  for (const auto& [classes, size] : std::vector<std::pair<int, int>>{{5, 2}, {6, 3}, {10, 4}}) {
+    const Design design = cover(classes, size);
+    Answers answers{.inputs = 500};
+    for (int64_t i = 0; i < answers.inputs; ++i) {
+      const auto y = static_cast<int>(random.below(classes));
+      for (const auto& set : design.sets) {
+        std::vector<double> block;
+        double sum = 0;
+        for (const int item : set) sum += block.emplace_back(std::exp(2 * random.normal() + (item == y ? 3 : 0)));
+        for (const double value : block) answers.probabilities.push_back(static_cast<float>(value / sum));
+      }
+    }
+    const AdaptiveResult result = decide_adaptively(design, answers, {});
+    EXPECT_EQ(result.labels, combine(design, answers, {.rule = Rule::deficit}).labels) << classes;
+    EXPECT_LT(*std::min_element(result.asked.begin(), result.asked.end()), static_cast<int>(design.sets.size()));
   }
 }
 

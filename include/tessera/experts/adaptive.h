@@ -39,7 +39,9 @@ Guarantee parse_guarantee(std::string_view name);
 
 struct AdaptiveOptions {
   Guarantee guarantee = Guarantee::same_label;
-  int errors = 0;  // of in-set: mistakes of experts that know the class, >= 0; needs lambda_min >= 2 errors + 1
+  bool soft_ties = true;  // an equal deficit and degree is decided by probabilities (so all experts are asked); false:
+                          // by the lower class number, as the deficit rule does on labels
+  int errors = 0;         // of in-set: mistakes of experts that know the class, >= 0; needs lambda_min >= 2 errors + 1
 };
 
 // What the questioners of one design share.
@@ -81,11 +83,11 @@ class Questioner {
 
 struct AdaptiveResult {
   Answers answers;              // labels of the asked experts, -1 elsewhere; probabilities are empty
-  std::vector<int32_t> labels;  // [inputs]
+  std::vector<int32_t> labels;  // [inputs]: under same-label, those of combine() with Rule::deficit on all answers
   std::vector<int32_t> asked;   // [inputs]: number of experts
 };
 
-// For answers that are there already: which of them were needed. Labels break ties as the deficit rule on labels does.
+// For answers that are there already: which of them were needed. Ties are soft where there are probabilities.
 AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, const AdaptiveOptions& options,
                                  ThreadPool* pool = nullptr);
 

@@ -41,7 +41,10 @@ class Learner {
  public:
   virtual ~Learner() = default;
 
-  // Throws Error(invalid_argument) naming the first class without a training row.
+  // Throws Error(invalid_argument) when rows of this shape are nothing to learn from; called before any training.
+  virtual void check(const Dataset& data) const = 0;
+
+  // Throws as check, and Error(invalid_argument) naming the first class without a training row.
   virtual std::unique_ptr<Classifier> fit(const Dataset& data, uint64_t seed) const = 0;
 
   // Throws Error(bad_file) when `bytes` is not what save() wrote; `name` stands for them in the message.
