@@ -36,6 +36,8 @@ struct Settings {
   std::vector<int> sizes;
   int seeds = 5;
   uint64_t first_seed = 1;
+  int learner_shift = 0;
+  bool learner_mirror = false;
   LearnerOptions learner;
 };
 
@@ -70,7 +72,7 @@ Split load(const std::string& name) {
 LearnerOptions defaults_for(const std::string& data, const std::string& kind) {
   LearnerOptions options{.kind = kind};
   if (data == "letter") options.hidden = 128, options.epochs = 30, options.learning_rate = 0.004;
-  if (data == "fashion") options.hidden = 64, options.epochs = kind == "cnn" ? 5 : 6;
+  if (data == "fashion") options.hidden = 64, options.epochs = kind == "cnn" ? 12 : 6, options.mirror = kind == "cnn";
   if (data == "digits") options.hidden = 64, options.epochs = 40;
   return options;
 }
@@ -247,6 +249,7 @@ int main(int argc, char** argv) {
   app.add_option("--out", settings.out, "file of JSON lines that is continued");
   int hidden = 0, epochs = 0, batch = 0, channels = 0;
   double rate = 0, decay = -1;
+  app.add_option("--shift", settings.learner_shift), app.add_flag("--mirror", settings.learner_mirror);
   app.add_option("--hidden", hidden), app.add_option("--epochs", epochs), app.add_option("--batch", batch);
   app.add_option("--channels", channels), app.add_option("--learning-rate", rate),
       app.add_option("--weight-decay", decay);
@@ -260,6 +263,8 @@ int main(int argc, char** argv) {
     if (channels > 0) settings.learner.channels = channels;
     if (rate > 0) settings.learner.learning_rate = rate;
     if (decay >= 0) settings.learner.weight_decay = decay;
+    if (settings.learner_shift > 0) settings.learner.shift = settings.learner_shift;
+    if (settings.learner_mirror) settings.learner.mirror = true;
     experts::run_table(settings);
   } catch (const Error& error) {
     fmt::print(stderr, "bench_experts_table: {}\n", error.what());

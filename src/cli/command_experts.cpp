@@ -11,6 +11,9 @@ void add_experts(CLI::App& app) {
   add_experts_design(*experts);
   add_experts_verify(*experts);
   add_experts_select(*experts);
+  add_experts_fit(*experts);
+  add_experts_predict(*experts);
+  add_experts_combine(*experts);
   add_experts_bound(*experts);
   add_experts_simulate(*experts);
 }

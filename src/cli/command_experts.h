@@ -7,7 +7,10 @@
 namespace tessera::cli {
 
 void add_experts_bound(CLI::App& experts);
+void add_experts_combine(CLI::App& experts);
 void add_experts_design(CLI::App& experts);
+void add_experts_fit(CLI::App& experts);
+void add_experts_predict(CLI::App& experts);
 void add_experts_select(CLI::App& experts);
 void add_experts_simulate(CLI::App& experts);
 void add_experts_verify(CLI::App& experts);

@@ -37,7 +37,6 @@ void check(const Dataset& data, const Design& design) {
 
 // Creates the folder's settings file, or compares with the one that is there.
 void claim_folder(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
-  std::filesystem::create_directories(options.folder);
   const nlohmann::json settings = {
       {"format", "tessera-experts"}, {"version", 1},      {"seed", options.seed},      {"learner", learner.settings()},
       {"classes", data.classes},     {"rows", data.rows}, {"features", data.features}, {"sets", design.sets}};
@@ -50,15 +49,25 @@ void claim_folder(const Dataset& data, const Design& design, const Learner& lear
     }
     return;
   }
+  std::error_code failure;
+  std::filesystem::create_directories(options.folder, failure);
+  if (failure) {
+    throw Error(ErrorCode::io, "{}: the folder cannot be made: {}", options.folder.string(), failure.message());
+  }
   write_file_atomically(path, settings.dump(1));
 }
 
 }  // namespace
 
-Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
+void check_fit(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
   check(data, design);
+  learner.check(data);
+  if (!options.folder.empty()) claim_folder(data, design, learner, options);
+}
+
+Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
+  check_fit(data, design, learner, options);
   const bool keep = !options.folder.empty();
-  if (keep) claim_folder(data, design, learner, options);
   Ensemble ensemble{.design = design, .classes = data.classes};
   ensemble.experts.resize(design.sets.size());
   const Random random(options.seed);
@@ -83,11 +92,51 @@ Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& l
   return ensemble;
 }
 
+Ensemble load_experts(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "fit.json";
+  if (!std::filesystem::exists(path)) {
+    throw Error(ErrorCode::not_found, "{}: holds no experts; 'tessera experts fit' makes such a folder",
+                folder.string());
+  }
+  const nlohmann::json settings = read_json(path);
+  Ensemble ensemble;
+  std::unique_ptr<Learner> learner;
+  try {
+    if (settings.at("format") != "tessera-experts" || settings.at("version") != 1) {
+      throw Error(ErrorCode::bad_file, "{}: expected experts of format 1, found another", path.string());
+    }
+    ensemble.classes = settings.at("classes").get<std::vector<std::string>>();
+    ensemble.design = {.classes = static_cast<int>(ensemble.classes.size()),
+                       .sets = settings.at("sets").get<std::vector<std::vector<int>>>()};
+    learner = learner_from(settings.at("learner"), path.string());
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ErrorCode::bad_file, "{}: expected the settings of a fit; {}", path.string(), error.what());
+  }
+  check_design(ensemble.design);
+  const size_t experts = ensemble.design.sets.size();
+  for (size_t j = 0; j < experts; ++j) {
+    const std::filesystem::path file = expert_path(folder, j);
+    if (!std::filesystem::exists(file)) {
+      throw Error(ErrorCode::not_found, "{}: expert {} of {} is missing; run the same fit command again to finish it",
+                  folder.string(), j, experts);
+    }
+    ensemble.experts.push_back(learner->load(read_file(file), file.string()));
+    const Classifier& expert = *ensemble.experts.back();
+    if (expert.classes() != static_cast<int>(ensemble.design.sets[j].size()) ||
+        expert.features() != ensemble.experts.front()->features()) {
+      throw Error(ErrorCode::bad_file, "{}: the expert has {} classes and {} features, its set {} classes",
+                  file.string(), expert.classes(), expert.features(), ensemble.design.sets[j].size());
+    }
+  }
+  return ensemble;
+}
+
 Answers ask(const Ensemble& ensemble, std::span<const float> rows, int64_t count, ThreadPool* pool) {
   const std::vector<int32_t> offsets = answer_offsets(ensemble.design);
   const auto columns = static_cast<size_t>(offsets.back());
   Answers answers{.inputs = count};
   answers.probabilities.resize(static_cast<size_t>(count) * columns);
+  answers.evidence.resize(static_cast<size_t>(count) * ensemble.experts.size());
   for (const auto& expert : ensemble.experts) {
     if (static_cast<size_t>(expert->features() * count) != rows.size()) {
       throw Error(ErrorCode::invalid_argument, "the experts were trained on {} features, the input has {}",
@@ -99,8 +148,10 @@ Answers ask(const Ensemble& ensemble, std::span<const float> rows, int64_t count
     for (auto j = static_cast<size_t>(begin); j < static_cast<size_t>(end); ++j) {
       const size_t size = ensemble.design.sets[j].size();
       std::vector<float> block(static_cast<size_t>(count) * size);
-      ensemble.experts[j]->predict(rows, block, {});
+      std::vector<float> evidence(static_cast<size_t>(count));
+      ensemble.experts[j]->predict(rows, block, evidence);
       for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+        answers.evidence[i * ensemble.experts.size() + j] = evidence[i];
         std::copy_n(block.data() + i * size, size,
                     answers.probabilities.data() + i * columns + static_cast<size_t>(offsets[j]));
       }

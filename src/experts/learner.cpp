@@ -85,8 +85,20 @@ class NetworkLearner : public Learner {
  public:
   explicit NetworkLearner(const LearnerOptions& options) : options_(options) {}
 
+  void check(const Dataset& data) const override {
+    if ((options_.shift > 0 || options_.mirror) && data.channels < 1) {
+      throw Error(ErrorCode::invalid_argument, "shift and mirror: expected images, found {} features without a shape",
+                  data.features);
+    }
+    if (options_.kind == "cnn" && (data.channels < 1 || data.height < 4 || data.width < 4)) {
+      throw Error(ErrorCode::invalid_argument,
+                  "cnn: expected images of at least 4 x 4, found {} features without a shape", data.features);
+    }
+  }
+
   std::unique_ptr<Classifier> fit(const Dataset& data, uint64_t seed) const override {
     check(data);
+    check_classes(data);
     auto result = std::make_unique<NetworkClassifier>();
     result->shape = shape_for(data);
     measure(data, *result);
@@ -132,27 +144,26 @@ class NetworkLearner : public Learner {
   }
 
   nlohmann::json settings() const override {
-    return {{"kind", options_.kind},
-            {"hidden", options_.hidden},
-            {"epochs", options_.epochs},
-            {"batch", options_.batch},
-            {"learning_rate", options_.learning_rate},
-            {"weight_decay", options_.weight_decay},
-            {"channels", options_.channels}};
+    nlohmann::json result = {{"kind", options_.kind},
+                             {"hidden", options_.hidden},
+                             {"epochs", options_.epochs},
+                             {"batch", options_.batch},
+                             {"learning_rate", options_.learning_rate},
+                             {"weight_decay", options_.weight_decay},
+                             {"channels", options_.channels}};
+    if (options_.shift > 0) result["shift"] = options_.shift;
+    if (options_.mirror) result["mirror"] = true;
+    return result;
   }
 
  private:
-  void check(const Dataset& data) const {
+  void check_classes(const Dataset& data) const {
     std::vector<bool> seen(data.classes.size(), false);
     for (const int32_t label : data.labels) seen[static_cast<size_t>(label)] = true;
     const auto missing = std::find(seen.begin(), seen.end(), false);
     if (missing != seen.end()) {
       throw Error(ErrorCode::invalid_argument, "the training data has no row of class '{}', which an expert must know",
                   data.classes[static_cast<size_t>(missing - seen.begin())]);
-    }
-    if (options_.kind == "cnn" && (data.channels < 1 || data.height < 4 || data.width < 4)) {
-      throw Error(ErrorCode::invalid_argument,
-                  "cnn: expected images of at least 4 x 4, found {} features without a shape", data.features);
     }
   }
 
@@ -204,10 +215,31 @@ class NetworkLearner : public Learner {
     }
   }
 
+  // The image `from` moved and mirrored at random; what comes in from outside is dark (0).
+  void vary(const Dataset& data, const float* from, std::vector<float>& to, Random& random) const {
+    const int span = 2 * options_.shift + 1;
+    const int down = static_cast<int>(random.below(span)) - options_.shift;
+    const int right = static_cast<int>(random.below(span)) - options_.shift;
+    const bool turned = options_.mirror && random.below(2) == 1;
+    const int height = data.height, width = data.width;
+    size_t at = 0;
+    for (int c = 0; c < data.channels; ++c) {
+      const float* plane = from + static_cast<std::ptrdiff_t>(c) * height * width;
+      for (int y = 0; y < height; ++y) {
+        for (int x = 0; x < width; ++x) {
+          const int row = y - down, column = (turned ? width - 1 - x : x) - right;
+          const bool inside = row >= 0 && row < height && column >= 0 && column < width;
+          to[at++] = inside ? plane[row * width + column] : 0.0F;
+        }
+      }
+    }
+  }
+
   void train(const Dataset& data, NetworkClassifier& model, Random& random) const {
     const auto width = static_cast<size_t>(data.features), outputs = data.classes.size();
     const auto batch = static_cast<size_t>(std::min<int64_t>(options_.batch, data.rows));
     Network network(model.shape, static_cast<int64_t>(batch), Network::Use::train);
+    std::vector<float> varied(width);
     std::vector<float> rows(batch * width), logits(batch * outputs), gradient(model.parameters.size());
     std::vector<float> first(model.parameters.size(), 0), second(model.parameters.size(), 0);
     std::vector<int64_t> order(static_cast<size_t>(data.rows));
@@ -220,7 +252,12 @@ class NetworkLearner : public Learner {
       for (size_t b = 0; b < batch; ++b) {
         if (at == order.size()) random.shuffle(order), at = 0;
         const auto row = static_cast<size_t>(order[at++]);
-        model.standardise(data.values.data() + row * width, rows.data() + b * width);
+        const float* source = data.values.data() + row * width;
+        if (options_.shift > 0 || options_.mirror) {
+          vary(data, source, varied, random);
+          source = varied.data();
+        }
+        model.standardise(source, rows.data() + b * width);
         labels[b] = data.labels[row];
       }
       network.forward(model.parameters, rows, logits);
@@ -269,6 +306,9 @@ std::unique_ptr<Learner> make_learner(const LearnerOptions& options) {
   in_range(options.epochs, 100000, "epochs");
   in_range(options.batch, 65536, "batch");
   in_range(options.channels, 1024, "channels");
+  if (options.shift < 0 || options.shift > 16) {
+    throw Error(ErrorCode::invalid_argument, "shift: expected 0 to 16 pixels, found {}", options.shift);
+  }
   if (!(options.learning_rate > 0 && options.learning_rate < 10) ||
       !(options.weight_decay >= 0 && options.weight_decay < 10)) {
     throw Error(ErrorCode::invalid_argument,
@@ -276,6 +316,24 @@ std::unique_ptr<Learner> make_learner(const LearnerOptions& options) {
                 options.learning_rate, options.weight_decay);
   }
   return std::make_unique<NetworkLearner>(options);
+}
+
+std::unique_ptr<Learner> learner_from(const nlohmann::json& settings, std::string_view name) {
+  try {
+    LearnerOptions options;
+    options.kind = settings.at("kind").get<std::string>();
+    options.hidden = settings.at("hidden").get<int>();
+    options.epochs = settings.at("epochs").get<int>();
+    options.batch = settings.at("batch").get<int>();
+    options.learning_rate = settings.at("learning_rate").get<double>();
+    options.weight_decay = settings.at("weight_decay").get<double>();
+    options.channels = settings.at("channels").get<int>();
+    options.shift = settings.value("shift", 0);
+    options.mirror = settings.value("mirror", false);
+    return make_learner(options);
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ErrorCode::bad_file, "{}: expected the settings of a learner; {}", name, error.what());
+  }
 }
 
 }  // namespace tessera::experts

@@ -23,6 +23,7 @@ struct Answers {
       probabilities;            // [inputs, sum_j R_j]; each expert's block sums to 1; empty when there are labels only
   std::vector<int32_t> labels;  // [inputs, experts]: a class of the expert's set, or -1: not asked; may be empty
   std::vector<float> gate;      // [inputs, experts] in [0, 1]: how far the input looks in-set; empty: 1 everywhere
+  std::vector<float> evidence;  // [inputs, experts]: log-sum-exp of each expert's outputs, see gate.h; may be empty
 };
 
 // sum_j R_j.

@@ -37,11 +37,16 @@ struct Dataset {
 struct DatasetOptions {
   std::vector<std::string> classes = {};  // known classes, in order; empty: those found in the file
   std::string label_column = {};          // CSV; empty: see above
+  int64_t features = 0;                   // LIBSVM: at least so many, where the last ones happen to be 0
 };
 
 // Throws Error(not_found), Error(io), or Error(bad_file) naming file, row and column of the first fault: a ragged row,
 // a value that is no number, a wrong magic number, a size that does not match the file's length, an unknown class.
 Dataset read_dataset(const std::filesystem::path& path, const DatasetOptions& options);
+
+// Rows without a class: CSV or NPY of features only, IDX images without a labels file. rows, features and values (and
+// the shape of images) are filled, labels and classes are empty. Throws as read_dataset.
+Dataset read_unlabelled(const std::filesystem::path& path);
 
 // The same from memory; `name` stands for the file in messages.
 Dataset parse_csv_dataset(std::string_view text, std::string_view name, const DatasetOptions& options);

@@ -38,13 +38,20 @@ struct FitOptions {
   std::function<void(size_t expert)> done = {};  // called (one at a time) after each expert that was trained
 };
 
+// The checks of fit_experts alone; claims `folder` for these settings.
+void check_fit(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options);
+
 // Throws Error(invalid_argument) when data and design disagree on the number of classes or a class of a set has no row;
-// Error(invalid_argument) when `folder` holds experts of other settings; Error(interrupted) on Ctrl-C, with finished
-// experts kept.
+// Error(invalid_argument) when `folder` holds experts of other settings; Error(io) when it cannot be written;
+// Error(interrupted) on Ctrl-C, with finished experts kept.
 Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options);
 
-// Probabilities of every expert for `rows` ([count, features]): experts side by side. O(count * sum of expert costs).
-// Throws Error(invalid_argument) when the number of features differs.
+// The experts that fit_experts left in `folder`. Throws Error(not_found) when the folder holds no experts or the fit
+// did not finish, Error(bad_file) for a damaged file.
+Ensemble load_experts(const std::filesystem::path& folder);
+
+// Probabilities and evidence of every expert for `rows` ([count, features]): experts side by side. O(count * sum of
+// expert costs). Throws Error(invalid_argument) when the number of features differs.
 Answers ask(const Ensemble& ensemble, std::span<const float> rows, int64_t count, ThreadPool* pool = nullptr);
 
 }  // namespace tessera::experts

@@ -41,7 +41,10 @@ class Learner {
  public:
   virtual ~Learner() = default;
 
-  // Throws Error(invalid_argument) naming the first class without a training row.
+  // Throws Error(invalid_argument) when rows of this shape are nothing to learn from; called before any training.
+  virtual void check(const Dataset& data) const = 0;
+
+  // Throws as check, and Error(invalid_argument) naming the first class without a training row.
   virtual std::unique_ptr<Classifier> fit(const Dataset& data, uint64_t seed) const = 0;
 
   // Throws Error(bad_file) when `bytes` is not what save() wrote; `name` stands for them in the message.
@@ -59,9 +62,15 @@ struct LearnerOptions {
   double learning_rate = 0.002;  // of Adam at the start
   double weight_decay = 0;       // L2 pull per step relative to the learning rate (Loshchilov, Hutter 2019)
   int channels = 16;             // of the first convolution; the second has twice as many
+  int shift = 0;        // images: each training row is moved by up to this many pixels in both directions, 0..16
+  bool mirror = false;  // images: each training row is mirrored left to right every other time
 };
 
 // Throws Error(invalid_argument) for an unknown kind or an option out of range.
 std::unique_ptr<Learner> make_learner(const LearnerOptions& options);
+
+// The learner whose settings() are `settings`. Throws Error(bad_file) naming the fault; `name` stands for the settings
+// in the message.
+std::unique_ptr<Learner> learner_from(const nlohmann::json& settings, std::string_view name);
 
 }  // namespace tessera::experts

@@ -1,8 +1,7 @@
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 
 #include "experts/data/class_names.h"
+#include "experts/data/table.h"
 #include "tessera/base/csv.h"
 #include "tessera/base/error.h"
 #include "tessera/experts/dataset.h"
@@ -24,17 +23,6 @@ size_t label_column(const std::vector<std::string>& header, const std::string& w
   return header.size() - 1;
 }
 
-float number(const std::string& text, std::string_view name, int64_t line, const std::string& column) {
-  float value = 0;
-  const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
-  const auto [end, status] = std::from_chars(begin, text.data() + text.size(), value);
-  if (status != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) {
-    throw Error(ErrorCode::bad_file, "{}: row {}, column '{}': expected a number, found '{}'", name, line, column,
-                text.substr(0, 60));
-  }
-  return value;
-}
-
 }  // namespace
 
 Dataset parse_csv_dataset(std::string_view text, std::string_view name, const DatasetOptions& options) {
@@ -53,7 +41,7 @@ Dataset parse_csv_dataset(std::string_view text, std::string_view name, const Da
                   fields.size(), header.size());
     }
     for (size_t j = 0; j < fields.size(); ++j) {
-      if (j != label) data.values.push_back(number(fields[j], name, line, header[j]));
+      if (j != label) data.values.push_back(csv_number(fields[j], name, line, header[j]));
     }
     texts.push_back(fields[label]);
     lines.push_back(line);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "experts/data/table.h"
 #include "tessera/base/error.h"
 #include "tessera/base/file.h"
 
@@ -52,6 +53,25 @@ Dataset read_dataset(const std::filesystem::path& path, const DatasetOptions& op
   if (content.starts_with("\x93NUMPY")) return parse_npy_dataset(content, name, options);
   if (looks_like_libsvm(content)) return parse_libsvm(content, name, options);
   return parse_csv_dataset(content, name, options);
+}
+
+Dataset read_unlabelled(const std::filesystem::path& path) {
+  const std::string name = path.string();
+  const std::string content = inflate(read_file(path), name);
+  if (content.size() >= 16 && content[0] == 0 && content[1] == 0) {
+    const std::string_view count(content.data() + 4, 4);  // as many labels as images, all 0, thrown away below
+    uint32_t images = 0;
+    for (const char c : count) images = images << 8 | static_cast<unsigned char>(c);
+    if (images > content.size()) images = 0;
+    std::string labels{0, 0, 8, 1};
+    labels += std::string(count) + std::string(images, '\0');
+    Dataset data = parse_idx(content, labels, name);
+    data.labels.clear(), data.classes.clear();
+    return data;
+  }
+  Matrix matrix = parse_matrix(content, name);
+  if (matrix.rows < 1) throw Error(ErrorCode::bad_file, "{}: holds no row", name);
+  return {.rows = matrix.rows, .features = matrix.columns, .values = std::move(matrix.values)};
 }
 
 Dataset restrict_to(const Dataset& data, std::span<const int> classes) {

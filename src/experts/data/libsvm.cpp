@@ -44,7 +44,7 @@ Entry parse_entry(std::string_view word, std::string_view name, int64_t line) {
 }  // namespace
 
 Dataset parse_libsvm(std::string_view text, std::string_view name, const DatasetOptions& options) {
-  Dataset data{.classes = options.classes};
+  Dataset data{.features = options.features, .classes = options.classes};
   std::vector<Entry> entries;
   std::vector<std::string> texts;
   std::vector<int64_t> lines;

@@ -1,0 +1,232 @@
+#include "tessera/experts/adaptive.h"
+
+#include <algorithm>
+
+#include "tessera/base/error.h"
+
+namespace tessera::experts {
+
+const char* to_string(Guarantee guarantee) { return guarantee == Guarantee::in_set ? "in-set" : "same-label"; }
+
+Guarantee parse_guarantee(std::string_view name) {
+  for (const Guarantee guarantee : {Guarantee::same_label, Guarantee::in_set}) {
+    if (name == to_string(guarantee)) return guarantee;
+  }
+  throw Error(ErrorCode::invalid_argument, "unknown guarantee '{}'; expected same-label or in-set", name);
+}
+
+QuestionPlan::QuestionPlan(const Design& design, const AdaptiveOptions& options)
+    : design_(design), options_(options), degrees_(class_degrees(design)) {
+  check_design(design);
+  if (options.errors < 0) {
+    throw Error(ErrorCode::invalid_argument, "errors: expected at least 0, found {}", options.errors);
+  }
+  if (options.guarantee == Guarantee::in_set && design.classes > 1) {
+    const int lambda = count_pairs(design).lambda_min;
+    if (lambda < 2 * options.errors + 1) {
+      throw Error(
+          ErrorCode::invalid_argument,
+          "in-set with {} errors: expected every two classes to share {} sets, found a pair that shares {}; use "
+          "same-label",
+          options.errors, 2 * options.errors + 1, lambda);
+    }
+  }
+  sets_of_.resize(static_cast<size_t>(design.classes));
+  for (size_t j = 0; j < design.sets.size(); ++j) {
+    for (const int item : design.sets[j]) sets_of_[static_cast<size_t>(item)].push_back(static_cast<int>(j));
+  }
+}
+
+Questioner::Questioner(const QuestionPlan& plan)
+    : plan_(plan), deficit_(plan.degrees_.size(), 0), left_(plan.degrees_), done_(plan.design_.sets.size(), false) {}
+
+int32_t Questioner::label() const {
+  size_t best = 0;
+  for (size_t i = 1; i < deficit_.size(); ++i) {
+    const bool better =
+        deficit_[i] != deficit_[best] ? deficit_[i] < deficit_[best] : plan_.degrees_[i] > plan_.degrees_[best];
+    if (better) best = i;
+  }
+  return static_cast<int32_t>(best);
+}
+
+bool Questioner::decided(int32_t leader) const {
+  const auto g = static_cast<size_t>(leader);
+  if (plan_.options_.guarantee == Guarantee::in_set) {
+    const auto alive = std::count_if(deficit_.begin(), deficit_.end(),
+                                     [&](int32_t deficit) { return deficit <= plan_.options_.errors; });
+    if (alive == 1) return true;
+    if (alive > 1) return false;
+  }
+  const int32_t worst = deficit_[g] + left_[g];
+  for (size_t i = 0; i < deficit_.size(); ++i) {
+    if (i == g || worst < deficit_[i]) continue;
+    if (worst > deficit_[i] || plan_.degrees_[g] < plan_.degrees_[i]) return false;
+    if (plan_.degrees_[g] == plan_.degrees_[i] && (plan_.options_.soft_ties || g > i)) return false;
+  }
+  return true;
+}
+
+int Questioner::best_question(int32_t must_know) const {
+  const int32_t least = *std::min_element(deficit_.begin(), deficit_.end());
+  const auto worth = [&](int expert) {
+    double sum = 0;
+    for (const int item : plan_.design_.sets[static_cast<size_t>(expert)]) {
+      sum += 1.0 / static_cast<double>(int64_t{1} << std::min(60, 2 * (deficit_[static_cast<size_t>(item)] - least)));
+    }
+    return sum;
+  };
+  int best = -1;
+  double best_worth = -1;
+  const auto consider = [&](int expert) {
+    if (done_[static_cast<size_t>(expert)]) return;
+    if (const double value = worth(expert); value > best_worth) best = expert, best_worth = value;
+  };
+  if (must_know >= 0) {
+    for (const int expert : plan_.sets_of_[static_cast<size_t>(must_know)]) consider(expert);
+  } else {
+    for (size_t j = 0; j < done_.size(); ++j) consider(static_cast<int>(j));
+  }
+  return best;
+}
+
+int Questioner::next() const {
+  const int32_t leader = label();
+  if (asked_ == static_cast<int>(done_.size()) || decided(leader)) return -1;
+  const auto level = std::count(deficit_.begin(), deficit_.end(), deficit_[static_cast<size_t>(leader)]);
+  const int about_leader = level == 1 ? best_question(leader) : -1;
+  return about_leader >= 0 ? about_leader : best_question(-1);
+}
+
+void Questioner::tell(int expert, int32_t label) {
+  TESSERA_ASSERT(!done_[static_cast<size_t>(expert)]);
+  done_[static_cast<size_t>(expert)] = true;
+  ++asked_;
+  for (const int item : plan_.design_.sets[static_cast<size_t>(expert)]) {
+    --left_[static_cast<size_t>(item)];
+    if (item != label) ++deficit_[static_cast<size_t>(item)];
+  }
+}
+
+namespace {
+
+// Inputs about which all experts were asked get the label of the deficit rule on all answers, ties included.
+// probabilities: [inputs, columns] where they are known.
+void settle_ties(const Design& design, const std::vector<float>& probabilities, AdaptiveResult& result) {
+  const size_t experts = design.sets.size(), columns = static_cast<size_t>(answer_columns(design));
+  std::vector<size_t> whole;
+  Answers answers;
+  for (size_t i = 0; i < result.asked.size(); ++i) {
+    if (result.asked[i] < static_cast<int32_t>(experts)) continue;
+    whole.push_back(i);
+    const auto labels = result.answers.labels.begin() + static_cast<std::ptrdiff_t>(i * experts);
+    answers.labels.insert(answers.labels.end(), labels, labels + static_cast<std::ptrdiff_t>(experts));
+    const auto row = probabilities.begin() + static_cast<std::ptrdiff_t>(i * columns);
+    answers.probabilities.insert(answers.probabilities.end(), row, row + static_cast<std::ptrdiff_t>(columns));
+  }
+  answers.inputs = static_cast<int64_t>(whole.size());
+  const Combination full = combine(design, answers, {.rule = Rule::deficit});
+  for (size_t k = 0; k < whole.size(); ++k) result.labels[whole[k]] = full.labels[k];
+}
+
+}  // namespace
+
+AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, const AdaptiveOptions& options,
+                                 ThreadPool* pool) {
+  AdaptiveOptions chosen = options;
+  chosen.soft_ties = options.soft_ties && !answers.probabilities.empty();
+  const QuestionPlan plan(design, chosen);
+  const size_t experts = design.sets.size(), inputs = static_cast<size_t>(answers.inputs);
+  const std::vector<int32_t> all = answers.labels.empty() ? most_probable(design, answers) : answers.labels;
+  if (std::find(all.begin(), all.end(), -1) != all.end()) {
+    throw Error(ErrorCode::invalid_argument, "adaptive evaluation needs the answers of all experts, found gaps");
+  }
+  AdaptiveResult result{.answers = {.inputs = answers.inputs}, .labels = {}, .asked = {}};
+  result.answers.labels.assign(inputs * experts, -1);
+  result.labels.resize(inputs), result.asked.resize(inputs);
+  ThreadPool& workers = pool != nullptr ? *pool : ThreadPool::shared();
+  workers.parallel_for(0, answers.inputs, 256, [&](int64_t begin, int64_t end, int) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      Questioner questions(plan);
+      for (int j = questions.next(); j >= 0; j = questions.next()) {
+        const size_t at = i * experts + static_cast<size_t>(j);
+        questions.tell(j, result.answers.labels[at] = all[at]);
+      }
+      result.labels[i] = questions.label();
+      result.asked[i] = questions.asked();
+    }
+  });
+  if (chosen.soft_ties) settle_ties(design, answers.probabilities, result);
+  return result;
+}
+
+namespace {
+
+// The rows that wait for one expert, asked at once.
+void ask_round(const Ensemble& ensemble, size_t expert, const std::vector<int64_t>& waiting,
+               std::span<const float> rows, std::vector<float>& known, AdaptiveResult& result) {
+  const auto& set = ensemble.design.sets[expert];
+  const auto width = static_cast<size_t>(ensemble.experts[expert]->features());
+  const std::vector<int32_t> offsets = answer_offsets(ensemble.design);
+  std::vector<float> batch, probabilities(waiting.size() * set.size());
+  for (const int64_t i : waiting) {
+    const auto row = rows.subspan(static_cast<size_t>(i) * width, width);
+    batch.insert(batch.end(), row.begin(), row.end());
+  }
+  ensemble.experts[expert]->predict(batch, probabilities, {});
+  for (size_t k = 0; k < waiting.size(); ++k) {
+    const float* p = probabilities.data() + k * set.size();
+    const auto place = static_cast<size_t>(std::max_element(p, p + set.size()) - p);
+    std::copy_n(p, set.size(), known.data() + waiting[k] * offsets.back() + offsets[expert]);
+    result.answers.labels[static_cast<size_t>(waiting[k]) * ensemble.design.sets.size() + expert] = set[place];
+  }
+}
+
+}  // namespace
+
+AdaptiveResult ask_adaptively(const Ensemble& ensemble, std::span<const float> rows, int64_t count,
+                              const AdaptiveOptions& options, ThreadPool* pool) {
+  const QuestionPlan plan(ensemble.design, options);
+  const size_t experts = ensemble.design.sets.size(), inputs = static_cast<size_t>(count);
+  for (const auto& expert : ensemble.experts) {
+    if (static_cast<size_t>(expert->features() * count) != rows.size()) {
+      throw Error(ErrorCode::invalid_argument, "the experts were trained on {} features, the input has {}",
+                  expert->features(), count > 0 ? static_cast<int64_t>(rows.size()) / count : 0);
+    }
+  }
+  AdaptiveResult result{.answers = {.inputs = count}, .labels = {}, .asked = {}};
+  result.answers.labels.assign(inputs * experts, -1);
+  std::vector<float> known(inputs * static_cast<size_t>(answer_columns(ensemble.design)));
+  std::vector<Questioner> questions(inputs, Questioner(plan));
+  ThreadPool& workers = pool != nullptr ? *pool : ThreadPool::shared();
+  while (true) {
+    std::vector<std::vector<int64_t>> waiting(experts);
+    bool any = false;
+    for (size_t i = 0; i < inputs; ++i) {
+      if (const int j = questions[i].next(); j >= 0) {
+        waiting[static_cast<size_t>(j)].push_back(static_cast<int64_t>(i));
+        any = true;
+      }
+    }
+    if (!any) break;
+    workers.parallel_for(0, static_cast<int64_t>(experts), 1, [&](int64_t begin, int64_t end, int) {
+      for (auto j = static_cast<size_t>(begin); j < static_cast<size_t>(end); ++j) {
+        if (!waiting[j].empty()) ask_round(ensemble, j, waiting[j], rows, known, result);
+      }
+    });
+    for (size_t j = 0; j < experts; ++j) {
+      for (const int64_t i : waiting[j]) {
+        questions[static_cast<size_t>(i)].tell(static_cast<int>(j),
+                                               result.answers.labels[static_cast<size_t>(i) * experts + j]);
+      }
+    }
+  }
+  for (const Questioner& question : questions) {
+    result.labels.push_back(question.label());
+    result.asked.push_back(question.asked());
+  }
+  if (options.soft_ties) settle_ties(ensemble.design, known, result);
+  return result;
+}
+
+}  // namespace tessera::experts

@@ -1,0 +1,301 @@
+#include "tessera/experts/labelers.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tessera/base/error.h"
+
+namespace tessera::experts {
+namespace {
+
+// Counts of one shard are kept apart and added in order, so that sums do not depend on threads.
+constexpr size_t kMostShards = 64;
+constexpr size_t kMostShardNumbers = size_t{1} << 26;
+// Items whose counts are summed in single precision before they join the shard's.
+constexpr int64_t kFlush = 512;
+
+void check(const Answers& answers, const LabelerOptions& options) {
+  if (answers.inputs < 1) throw Error(ErrorCode::invalid_argument, "labelers: expected at least one item, found none");
+  if (!(options.in_set_error > 0 && options.in_set_error < 1)) {
+    throw Error(ErrorCode::invalid_argument, "in_set_error: expected a share between 0 and 1, found {}",
+                options.in_set_error);
+  }
+  if (!(options.prior_weight > 0) || !std::isfinite(options.prior_weight)) {
+    throw Error(ErrorCode::invalid_argument, "prior_weight: expected a positive number, found {}",
+                options.prior_weight);
+  }
+  if (options.steps < 1 || !(options.tolerance >= 0)) {
+    throw Error(ErrorCode::invalid_argument, "expected steps >= 1 and a tolerance >= 0, found {} and {}", options.steps,
+                options.tolerance);
+  }
+}
+
+// The parameters and what expectation maximisation needs around them. A column is one (labeler, class of its set)
+// pair; tables are [columns, classes], so that one answer touches one contiguous row.
+class Labelers {
+ public:
+  Labelers(const Design& design, const Answers& answers, const LabelerOptions& options)
+      : design_(design),
+        options_(options),
+        classes_(static_cast<size_t>(design.classes)),
+        experts_(design.sets.size()),
+        items_(answers.inputs),
+        offsets_(answer_offsets(design)),
+        columns_(static_cast<size_t>(offsets_.back())),
+        pool_(options.pool != nullptr ? *options.pool : ThreadPool::shared()) {
+    number_answers(answers);
+    const size_t table = columns_ * classes_;
+    shards_ = std::clamp<size_t>(kMostShardNumbers / std::max<size_t>(1, table), 1, kMostShards);
+    shards_ = std::min(shards_, static_cast<size_t>((items_ + kFlush - 1) / kFlush));
+    log_table_.resize(table);
+    class_share_.assign(classes_, 1.0 / static_cast<double>(classes_));
+    posterior_.resize(static_cast<size_t>(items_) * classes_);
+    start();
+  }
+
+  LabelerFit run() {
+    LabelerFit fit;
+    double likelihood = expectation();
+    for (int step = 0; step < options_.steps; ++step) {
+      maximisation();
+      likelihood = expectation();
+      fit.log_density.push_back((likelihood + log_prior()) / static_cast<double>(items_));
+      const size_t n = fit.log_density.size();
+      if (n > 1 && fit.log_density[n - 1] - fit.log_density[n - 2] < options_.tolerance) break;
+    }
+    report(fit);
+    return fit;
+  }
+
+ private:
+  size_t column(size_t expert, size_t place) const { return static_cast<size_t>(offsets_[expert]) + place; }
+  size_t size(size_t expert) const { return design_.sets[expert].size(); }
+  bool one_coin() const { return options_.model == LabelerModel::one_coin; }
+
+  // answers_: the column of each answer, -1 where there is none.
+  void number_answers(const Answers& answers) {
+    const std::vector<int32_t> found = answers.labels.empty() ? most_probable(design_, answers) : answers.labels;
+    answers_.resize(found.size());
+    for (size_t k = 0; k < found.size(); ++k) {
+      const auto& set = design_.sets[k % experts_];
+      const auto at = std::lower_bound(set.begin(), set.end(), found[k]);
+      answers_[k] =
+          found[k] < 0 ? -1 : static_cast<int32_t>(column(k % experts_, static_cast<size_t>(at - set.begin())));
+    }
+  }
+
+  // Prior mean of answering the set's class `place` when the class is y.
+  double prior_mean(size_t expert, size_t place, size_t y) const {
+    const auto& set = design_.sets[expert];
+    const auto others = static_cast<double>(set.size() - 1);
+    if (set.size() == 1) return 1;
+    if (!std::binary_search(set.begin(), set.end(), static_cast<int>(y))) return 1 / (others + 1);
+    return static_cast<size_t>(set[place]) == y ? 1 - options_.in_set_error : options_.in_set_error / others;
+  }
+
+  void start() {
+    prior_.resize(log_table_.size());
+    error_.assign(experts_, options_.in_set_error);
+    for (size_t j = 0; j < experts_; ++j) {
+      for (size_t k = 0; k < size(j); ++k) {
+        for (size_t y = 0; y < classes_; ++y) {
+          const double mean = prior_mean(j, k, y);
+          prior_[column(j, k) * classes_ + y] = mean;
+          log_table_[column(j, k) * classes_ + y] = static_cast<float>(std::log(mean));
+        }
+      }
+    }
+  }
+
+  // Posterior of every item's class; returns the log-likelihood.
+  double expectation() {
+    std::vector<double> sums(static_cast<size_t>((items_ + kFlush - 1) / kFlush), 0.0);
+    std::vector<float> log_share(classes_);
+    for (size_t y = 0; y < classes_; ++y) log_share[y] = static_cast<float>(std::log(class_share_[y]));
+    pool_.parallel_for(0, items_, kFlush, [&](int64_t begin, int64_t end, int) {
+      double sum = 0;
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        sum += posterior_of(answers_.data() + i * experts_, log_share, posterior_.data() + i * classes_);
+      }
+      sums[static_cast<size_t>(begin / kFlush)] = sum;
+    });
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+  }
+
+  double posterior_of(const int32_t* row, const std::vector<float>& log_share, float* out) const {
+    std::copy(log_share.begin(), log_share.end(), out);
+    for (size_t j = 0; j < experts_; ++j) {
+      if (row[j] < 0) continue;
+      const float* table = log_table_.data() + static_cast<size_t>(row[j]) * classes_;
+      for (size_t y = 0; y < classes_; ++y) out[y] += table[y];
+    }
+    const float top = *std::max_element(out, out + classes_);
+    double total = 0;
+    for (size_t y = 0; y < classes_; ++y) total += static_cast<double>(out[y] = std::exp(out[y] - top));
+    const auto factor = static_cast<float>(1 / total);
+    for (size_t y = 0; y < classes_; ++y) out[y] *= factor;
+    return static_cast<double>(top) + std::log(total);
+  }
+
+  // Expected counts: of every answer by class, and of the classes.
+  void count(std::vector<double>& table, std::vector<double>& share) {
+    const size_t numbers = columns_ * classes_;
+    std::vector<std::vector<double>> tables(shards_), shares(shards_);
+    const int64_t blocks = (items_ + kFlush - 1) / kFlush;
+    pool_.parallel_for(0, static_cast<int64_t>(shards_), 1, [&](int64_t from, int64_t to, int) {
+      std::vector<float> part(numbers);
+      for (auto s = static_cast<size_t>(from); s < static_cast<size_t>(to); ++s) {
+        tables[s].assign(numbers, 0), shares[s].assign(classes_, 0);
+        const auto shard = static_cast<int64_t>(s), all = static_cast<int64_t>(shards_);
+        for (int64_t block = blocks * shard / all; block < blocks * (shard + 1) / all; ++block) {
+          std::fill(part.begin(), part.end(), 0.0F);
+          for (int64_t i = block * kFlush; i < std::min(items_, (block + 1) * kFlush); ++i) {
+            add_item(static_cast<size_t>(i), part, shares[s]);
+          }
+          for (size_t k = 0; k < numbers; ++k) tables[s][k] += static_cast<double>(part[k]);
+        }
+      }
+    });
+    table.assign(numbers, 0), share.assign(classes_, 0);
+    for (size_t s = 0; s < shards_; ++s) {
+      for (size_t k = 0; k < numbers; ++k) table[k] += tables[s][k];
+      for (size_t y = 0; y < classes_; ++y) share[y] += shares[s][y];
+    }
+  }
+
+  void add_item(size_t item, std::vector<float>& part, std::vector<double>& share) const {
+    const float* p = posterior_.data() + item * classes_;
+    const int32_t* row = answers_.data() + item * experts_;
+    for (size_t y = 0; y < classes_; ++y) share[y] += static_cast<double>(p[y]);
+    for (size_t j = 0; j < experts_; ++j) {
+      if (row[j] < 0) continue;
+      float* to = part.data() + static_cast<size_t>(row[j]) * classes_;
+      for (size_t y = 0; y < classes_; ++y) to[y] += p[y];
+    }
+  }
+
+  void maximisation() {
+    std::vector<double> table, share;
+    count(table, share);
+    const double total = static_cast<double>(items_) + static_cast<double>(classes_);
+    for (size_t y = 0; y < classes_; ++y) class_share_[y] = (share[y] + 1) / total;
+    for (size_t j = 0; j < experts_; ++j) {
+      if (one_coin()) {
+        update_coin(j, table);
+      } else {
+        update_rows(j, table);
+      }
+    }
+  }
+
+  void update_rows(size_t j, const std::vector<double>& table) {
+    for (size_t y = 0; y < classes_; ++y) {
+      double total = 0;
+      for (size_t k = 0; k < size(j); ++k) {
+        const size_t at = column(j, k) * classes_ + y;
+        total += table[at] + options_.prior_weight * prior_[at];
+      }
+      for (size_t k = 0; k < size(j); ++k) {
+        const size_t at = column(j, k) * classes_ + y;
+        log_table_[at] = static_cast<float>(std::log((table[at] + options_.prior_weight * prior_[at]) / total));
+      }
+    }
+  }
+
+  void update_coin(size_t j, const std::vector<double>& table) {
+    if (size(j) < 2) return;
+    double wrong = options_.prior_weight * options_.in_set_error, all = options_.prior_weight;
+    for (size_t k = 0; k < size(j); ++k) {
+      for (const int y : design_.sets[j]) {
+        const double expected = table[column(j, k) * classes_ + static_cast<size_t>(y)];
+        all += expected;
+        if (y != design_.sets[j][k]) wrong += expected;
+      }
+    }
+    error_[j] = wrong / all;
+    const auto others = static_cast<double>(size(j) - 1);
+    for (size_t k = 0; k < size(j); ++k) {
+      for (const int y : design_.sets[j]) {
+        log_table_[column(j, k) * classes_ + static_cast<size_t>(y)] =
+            static_cast<float>(std::log(y == design_.sets[j][k] ? 1 - error_[j] : error_[j] / others));
+      }
+    }
+  }
+
+  // Up to a constant.
+  double log_prior() const {
+    double sum = 0;
+    for (const double share : class_share_) sum += std::log(share);
+    if (one_coin()) {
+      for (size_t j = 0; j < experts_; ++j) {
+        if (size(j) < 2) continue;
+        sum += options_.prior_weight *
+               (options_.in_set_error * std::log(error_[j]) + (1 - options_.in_set_error) * std::log(1 - error_[j]));
+      }
+      return sum;
+    }
+    for (size_t k = 0; k < log_table_.size(); ++k) {
+      sum += options_.prior_weight * prior_[k] * static_cast<double>(log_table_[k]);
+    }
+    return sum;
+  }
+
+  void report(LabelerFit& fit) {
+    Combination& result = fit.combination;
+    result.inputs = items_, result.classes = design_.classes;
+    for (size_t i = 0; i < static_cast<size_t>(items_); ++i) {
+      const float* p = posterior_.data() + i * classes_;
+      result.labels.push_back(static_cast<int32_t>(std::max_element(p, p + classes_) - p));
+    }
+    result.probabilities = std::move(posterior_);
+    fit.class_share = class_share_;
+    for (size_t j = 0; j < experts_; ++j) {
+      double wrong = 0, all = 0;
+      for (const int y : design_.sets[j]) all += class_share_[static_cast<size_t>(y)];
+      for (size_t k = 0; k < size(j); ++k) {
+        for (const int y : design_.sets[j]) {
+          if (y == design_.sets[j][k]) continue;
+          const size_t at = column(j, k) * classes_ + static_cast<size_t>(y);
+          wrong += class_share_[static_cast<size_t>(y)] / all * std::exp(static_cast<double>(log_table_[at]));
+        }
+      }
+      fit.in_set_error.push_back(wrong);
+    }
+    if (one_coin()) return;
+    for (size_t j = 0; j < experts_; ++j) {
+      for (size_t y = 0; y < classes_; ++y) {
+        for (size_t k = 0; k < size(j); ++k) {
+          fit.confusion.push_back(std::exp(static_cast<double>(log_table_[column(j, k) * classes_ + y])));
+        }
+      }
+    }
+  }
+
+  const Design& design_;
+  const LabelerOptions& options_;
+  size_t classes_, experts_;
+  int64_t items_;
+  std::vector<int32_t> offsets_;
+  size_t columns_;
+  ThreadPool& pool_;
+  size_t shards_ = 1;
+  std::vector<int32_t> answers_;  // [items, experts]
+  std::vector<float> log_table_;  // [columns, classes]: log probability of the answer given the class
+  std::vector<double> prior_;     // [columns, classes]: its prior mean
+  std::vector<double> class_share_, error_;
+  std::vector<float> posterior_;  // [items, classes]
+};
+
+}  // namespace
+
+const char* to_string(LabelerModel model) { return model == LabelerModel::one_coin ? "one-coin" : "dawid-skene"; }
+
+LabelerFit fit_labelers(const Design& design, const Answers& answers, const LabelerOptions& options) {
+  check_design(design);
+  check(answers, options);
+  return Labelers(design, answers, options).run();
+}
+
+}  // namespace tessera::experts
