@@ -149,7 +149,9 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) decode_kernel(const Decod
       values.wait(parity);
       if (now.rows < kPageRows) clear_rows<Pages, kDim>(values.shared, now.rows, lane);
       state.values(values.shared);
+#if __CUDA_ARCH__ >= 900
       if (now.rows < kPageRows) ptx::fence_proxy_async();
+#endif
       __syncwarp();
       request_values(next);
       now = next;
