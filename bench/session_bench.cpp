@@ -1,4 +1,5 @@
-// Whole-model speed: prefill and decode of a model under methods, on random tokens.
+// Whole-model speed: prefill and decode of a model under methods, on random tokens after the token that begins every
+// prompt of the model, if it has one: heads that find nothing rest on it.
 //
 //   bench_session MODEL [--lengths 512,4096] [--methods "dense; auto"] [--repeats 5] [--decode 32] [--json FILE]
 //
@@ -93,7 +94,8 @@ int run(const Settings& settings) {
   const std::vector<Method> methods = parse_methods(settings.methods);
   nlohmann::json rows = nlohmann::json::array();
   for (const int64_t length : settings.lengths) {
-    const std::vector<int32_t> tokens = random_tokens(length, model->config().vocabulary, settings.seed);
+    std::vector<int32_t> tokens = random_tokens(length, model->config().vocabulary, settings.seed);
+    if (const int32_t begin = model->tokenizer().bos(); begin >= 0) tokens.front() = begin;
     std::vector<Samples> samples(methods.size());
     Samples warm_up;
     measure(settings, model, methods[0], std::span(tokens).first(std::min<size_t>(tokens.size(), 256)), warm_up);

@@ -14,6 +14,7 @@ void add_experts(CLI::App& app) {
   add_experts_fit(*experts);
   add_experts_predict(*experts);
   add_experts_combine(*experts);
+  add_experts_report(*experts);
   add_experts_bound(*experts);
   add_experts_simulate(*experts);
 }

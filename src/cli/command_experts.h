@@ -11,6 +11,7 @@ void add_experts_combine(CLI::App& experts);
 void add_experts_design(CLI::App& experts);
 void add_experts_fit(CLI::App& experts);
 void add_experts_predict(CLI::App& experts);
+void add_experts_report(CLI::App& experts);
 void add_experts_select(CLI::App& experts);
 void add_experts_simulate(CLI::App& experts);
 void add_experts_verify(CLI::App& experts);

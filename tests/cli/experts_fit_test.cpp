@@ -137,6 +137,23 @@ TEST_F(ExpertsFitCli, CalibrationLowersTheLossOnTheHeldOutRows) {
   EXPECT_GT(warm["temperature"].get<double>(), 0);
 }
 
+TEST_F(ExpertsFitCli, ReportIsOneSelfContainedPage) {
+  const std::string train = blobs("train.csv", 300, 1), test = blobs("<b>test.csv", 120, 2), model = path("model");
+  json("fit " + train + " --out " + model + kSmall + " --centralised");
+  const Outcome outcome = run("report " + model + " '" + test + "' --out " + path("r.html"));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("centralised: accuracy"));
+  const std::string page = read_file(path("r.html"));
+  for (const char* wanted : {"centralised", "quadratic", "elk", "which expert knows which class", "same-label",
+                             "in-set", "reliability", "confusion", "&lt;b&gt;test.csv", "</html>"}) {
+    EXPECT_THAT(page, HasSubstr(wanted));
+  }
+  for (const char* foreign : {"<script", "http:", "https:", "<b>test", "src=", "url("}) {
+    EXPECT_EQ(page.find(foreign), std::string::npos) << foreign;
+  }
+  expect_refusal("report " + model + " '" + test + "' --out " + path("no/r.html"), "does not exist");
+}
+
 TEST_F(ExpertsFitCli, LabelersWithRestrictedSets) {
   const std::string design = write(
       "d.json",

@@ -9,6 +9,9 @@ import rest as resting
 import vocab
 
 
+HINT_LAYERS = 4     # layers before the state from which a hint is read (train.py)
+
+
 @dataclass
 class Shape:
     vocab: int = vocab.SIZE
@@ -36,8 +39,8 @@ class Layer(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(2 * s.ff, s.width))
         self.down = nn.Parameter(torch.empty(s.width, s.ff))
 
-    def forward(self, x, cos, sin, rest=None):
-        """x [B, T, width]; cos, sin [T, head_dim / 2]. With `rest` [R] also what these rows miss (rest.py), [heads]."""
+    def forward(self, x, cos, sin):
+        """x [B, T, width]; cos, sin [T, head_dim / 2]. Returns the new x, and queries and keys [B, heads, T, head_dim]."""
         s, (b, t, _) = self.s, x.shape
         y = F.linear(F.rms_norm(x, (s.width,), self.norm1, s.eps), self.qkv)
         q, k, v = y.view(b, t, -1, s.head_dim).split((s.heads, s.kv_heads, s.kv_heads), 2)
@@ -51,8 +54,7 @@ class Layer(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), is_causal=True, enable_gqa=True)
         x = x + F.linear(y.transpose(1, 2).reshape(b, t, -1), self.o)
         gate, up = F.linear(F.rms_norm(x, (s.width,), self.norm2, s.eps), self.gate_up).chunk(2, -1)
-        x = x + F.linear(F.silu(gate) * up, self.down)
-        return x if rest is None else (x, resting.missing(q, k, rest))
+        return x + F.linear(F.silu(gate) * up, self.down), q, k
 
 
 class Nano(nn.Module):
@@ -73,20 +75,21 @@ class Nano(nn.Module):
         return self
 
     def forward(self, ids, rest=None):
-        """ids [B, T] -> [B, T, width], normalised; with `rest` [R] also what these rows miss (rest.py), [layers, heads]."""
+        """ids [B, T] -> [B, T, width], normalised. With `rest` [R] also what these rows miss (rest.py), [layers, heads],
+        and the normalised state after HINT_LAYERS layers."""
         s, half = self.s, self.s.head_dim // 2
         freq = s.rope_theta ** (-torch.arange(half, device=ids.device, dtype=torch.float32) / half)
         angle = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)[:, None] * freq
         cos, sin = angle.cos(), angle.sin()
         x = F.embedding(ids, self.embed)
-        missed = []
-        for layer in self.layers:
-            x = layer(x, cos, sin, rest)
+        missed, early = [], None
+        for i, layer in enumerate(self.layers):
+            x, q, k = layer(x, cos, sin)
             if rest is not None:
-                x, m = x
-                missed.append(m)
-        h = F.rms_norm(x, (s.width,), self.norm, s.eps)
-        return h if rest is None else (h, torch.stack(missed))
+                missed.append(resting.missing(q, k, rest))
+                early = x if i + 1 == HINT_LAYERS else early
+        norm = lambda y: F.rms_norm(y, (s.width,), self.norm, s.eps)
+        return norm(x) if rest is None else (norm(x), torch.stack(missed), norm(early))
 
     def logits(self, h):
         return F.linear(h, self.embed)

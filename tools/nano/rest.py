@@ -36,6 +36,7 @@ def report(model, device, length, rows=256, seed=0):
     import vocab
     g = torch.Generator(device=device).manual_seed(seed)
     ids = torch.randint(0, vocab.SIZE, (1, length), generator=g, device=device)
+    ids[:, 0] = vocab.BEGIN
     at = torch.randint(length // 8, length, (rows,), generator=g, device=device)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         return model(ids, at)[1].tolist()

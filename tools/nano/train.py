@@ -32,8 +32,6 @@ GATE = {"kv": .85, "prefix-suffix": .85, "vt": .8, "mf": .6, "many-shot": .85, "
 START = {"kv": 128, "prefix-suffix": 96, "vt": 192, "mf": 128, "many-shot": 192, "passkey": 128}
 CEILING = {"mf": .75, "many-shot": .97}          # what is thought reachable, for the shares
 MOST_TURNS = 64
-MOST_SHARERS = 64                                # lines with the same prefix; the grammar's own contexts have one to four
-AGAIN = 512                                      # tokens at which further training begins with prefix-suffix
 REST_ROWS = 32                                   # rows per unit whose attention is measured (rest.py)
 REST_LENGTHS = (8192, 16384, 32768)              # of random tokens, read for their attention alone
 LATER = 1024                                     # tokens of kv at which prefix-suffix begins with few prefixes
@@ -48,9 +46,7 @@ class Curriculum:
         self.err = {t: 1.0 for t in tasks.TASKS}         # smoothed error at the frontier
         self.share, self.only = {}, list(tasks.TASKS)
         self.few_prefixes = False                        # whether prefix-suffix has begun with few prefixes
-        self.sharers = None                              # lines that share a prefix in its hard units; None: at random
         self.least = {}                                  # least weight of a task in the shares
-        self.gate = dict(GATE)
 
     def shared(self):
         """How often prefix-suffix gets units with few prefixes. Never before kv has left its plateau: prefix-suffix
@@ -64,14 +60,12 @@ class Curriculum:
         return 0.7 if self.frontier["prefix-suffix"] < self.last else 0.25
 
     def go_on(self, at):
-        """For weights that know the tasks: every task begins at the length `at`. What they know badly gets more units and
-        begins where a unit has more answers: prefix-suffix at AGAIN with two lines a prefix, mf at twice that."""
+        """For weights that know the tasks: every task begins at the length `at`, but prefix-suffix's units with few prefixes
+        at the shortest, where a unit has the most answers. What is known badly gets more units."""
         top = max(i for i, t in enumerate(LENGTHS) if t <= at)
         self.frontier = {t: max(self.first[t], min(top, self.last)) for t in tasks.TASKS}
-        for task, length in (("prefix-suffix", AGAIN), ("mf", 2 * AGAIN)):
-            self.frontier[task] = max(self.first[task], min(self.frontier[task], LENGTHS.index(length)))
-        self.few_prefixes, self.sharers = True, 2
-        self.least, self.gate["mf"] = {"prefix-suffix": 0.8, "mf": 0.5}, 0.75
+        self.few_prefixes, self.frontier["prefix-suffix"] = True, self.first["prefix-suffix"]
+        self.least = {"prefix-suffix": 0.8, "mf": 0.4}
 
     def update(self, task, index, em):
         if index != self.frontier[task]:
@@ -79,11 +73,8 @@ class Curriculum:
         ceiling = CEILING.get(task, 1.0)
         self.err[task] += 0.1 * (max(0.0, ceiling - em) / ceiling - self.err[task])
         self.seen[task] = (self.seen[task] + [em])[-3:]
-        if len(self.seen[task]) >= 2 and sum(self.seen[task]) / len(self.seen[task]) > self.gate[task]:
-            if task == "prefix-suffix" and self.sharers and self.sharers < MOST_SHARERS:
-                self.sharers *= 2                        # harder first, then longer
-                self.seen[task] = []
-            elif index < self.last:
+        if len(self.seen[task]) >= 2 and sum(self.seen[task]) / len(self.seen[task]) > GATE[task]:
+            if index < self.last:
                 self.frontier[task] = min(self.last, index + (2 if sum(self.seen[task]) / len(self.seen[task]) > .97
                                                               else 1))
                 self.seen[task] = []
@@ -111,12 +102,11 @@ def draw_turns(rng, task, room, few):
     return rng.randint(1, min(8, most)) if rng.random() < few else rng.randint(min(8, most), most)
 
 
-def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, shared=0.5, sharers=None):
+def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, hard=False):
     """`crowd`: how often needles that nobody asks for are added. With few needles and much noise, naming any of them
     is so good an answer that the match with the question is learned late. `pooled`: how often the lines of kv and
-    prefix-suffix share few words, so that only the whole key tells them apart, as happens by itself at 8K. `shared`: how
-    often prefix-suffix has only a few prefixes, `sharers` lines to each where given. Returns the batch and whether its score counts for the curriculum: of
-    prefix-suffix only units with few prefixes do, since the others can be answered half by a short cut."""
+    prefix-suffix share few words, so that only the whole key tells them apart, as happens by itself at 8K. `hard`:
+    prefix-suffix has only a few prefixes, eight lines to each at least, so that the prefix alone tells nothing."""
     length = LENGTHS[index]
     turns = draw_turns(rng, task, length, few)
     below = LENGTHS[index - 1] if index else length * 3 // 4
@@ -135,22 +125,15 @@ def make_unit(rng, g, task, index, unit, few=0.4, crowd=0.25, pooled=0.6, shared
     if task == "many-shot" and rng.random() < max(0.4, crowd):
         more["cues"] = rng.choice([8, 16, 24, 32, 48])
         turns = min(turns, more["cues"])
-    pairs = sharers is not None and rng.random() < 0.5
-    if task == "prefix-suffix" and pairs and rng.random() < shared:
-        n = tasks.items_for(task, ctx, turns)                            # prefixes and suffixes alike stand in many lines
-        more["pool"] = min(vocab.WORDS, max(12, 2 * math.isqrt(n) + 1, n // rng.choice([sharers, 2])))
-    elif task == "prefix-suffix" and rng.random() < shared:
-        more["prefixes"] = rng.choice([1, 2, 4, 8, 16])
-        if sharers:
-            more["prefixes"] = max(1, tasks.items_for(task, ctx, turns) // rng.choice([sharers, max(2, sharers // 2), 2]))
+    if hard:
+        more["prefixes"] = min(rng.choice([1, 1, 1, 2, 4, 8, 16]), max(1, tasks.items_for(task, ctx, turns) // 8))
     elif task in ("kv", "prefix-suffix") and rng.random() < pooled:
         n = tasks.items_for(task, ctx, turns)
         more["pool"] = min(vocab.WORDS, max(12, int(n * 4 * rng.uniform(0.15, 1.0))))
     if tasks.NEEDLE[task] and rng.random() < crowd:
         most = max(0, (ctx - 16 - tasks.NEEDLE[task] * max(2, turns)) // tasks.NEEDLE[task])
         more["more"] = min(200, int(most * rng.random() ** 0.5))
-    batch = tasks.make(task, g, max(1, unit // length), ctx, turns, exact=False, **more)
-    return batch, task != "prefix-suffix" or shared == 0 or pairs or "prefixes" in more
+    return tasks.make(task, g, max(1, unit // length), ctx, turns, exact=False, **more)
 
 
 def pinned(x, device):
@@ -171,20 +154,31 @@ def rest_rows(rng, task, batch):
 def rest_loss(model, rng, g, unit, device):
     """Of random tokens, in which there is nothing to find."""
     length = rng.choice([n for n in REST_LENGTHS if n <= unit] or [unit])
-    ids = torch.randint(0, vocab.SIZE, (max(1, unit // length), length), generator=g, device=device)
+    ids = torch.randint(0, vocab.SIZE, (max(2, 2 * unit // length), length), generator=g, device=device)
     ids[:, 0] = vocab.BEGIN
     rows = pinned([rng.randrange(length // 8, length) for _ in range(REST_ROWS)], device)
     return model(ids, rows)[1].mean(), length
 
 
+def hint_loss(model, batch, ids, early, device):
+    """prefix-suffix: at the suffix of the question the state after HINT_LAYERS layers shall tell the word that follows the
+    prefix in the entry. The answer repeats the prefix first, so that the suffix is two tokens back when it is needed; without
+    the hint that look-up is not found. Nothing is asked of the model at this place otherwise. Returns (loss, share right)."""
+    c = batch.ctx.shape[1]
+    at = pinned([c + s + i - 2 for s, i, _ in batch.spans], device)      # "? p .. s =", the suffix before the sign
+    want = ids[:, pinned([c + s + i + 1 for s, i, _ in batch.spans], device)]
+    logits = model.logits(early.index_select(1, at)).float()
+    return F.cross_entropy(logits.flatten(0, 1), want.flatten()), (logits.argmax(-1) == want).float().mean()
+
+
 def unit_loss(model, batch, length, device, rows=None):
-    """(loss on the answers, exact match, what the rows `rows` miss or None)."""
+    """(loss on the answers, exact match, what the rows `rows` miss or None, normalised state after HINT_LAYERS or None)."""
     ids = batch.ids
     x = F.pad(ids[:, :-1], (0, length - ids.shape[1] + 1), value=vocab.PAD)
     at = batch.answer_at()
     turns, width = len(at), len(at[0])
     at = pinned([p for turn in at for p in turn], device)
-    h, missed = (model(x), None) if rows is None else model(x, pinned(rows, device))
+    h, missed, early = (model(x), None, None) if rows is None else model(x, pinned(rows, device))
     logits = model.logits(h.index_select(1, at)).float()
     target = ids[:, at + 1]
     loss = F.cross_entropy(logits.flatten(0, 1), target.flatten())
@@ -197,7 +191,7 @@ def unit_loss(model, batch, length, device, rows=None):
     if "order" in batch.info:                                                                # leave the median out
         keep = [i for i, q in enumerate(batch.info["order"]) if q != 4]
         right = right[keep[0]:keep[0] + 1] if len(keep) == 1 else torch.stack([right[i] for i in keep])
-    return loss, right.mean(), None if missed is None else missed.mean()
+    return loss, right.mean(), None if missed is None else missed.mean(), early
 
 
 def spread(rng, share, units):
@@ -237,6 +231,7 @@ def main():
     ap.add_argument("--ff", type=int, default=768)
     ap.add_argument("--attention", choices=("auto", "flash", "cudnn"), default="auto", help="attention kernel")
     ap.add_argument("--rest", type=float, default=0, help="weight of the attention that context rows spend elsewhere (rest.py)")
+    ap.add_argument("--hint", type=float, default=0, help="weight of prefix-suffix's hint; needs --rest")
     ap.add_argument("--only", help="comma list of tasks to train on")
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--every", type=float, default=10, help="seconds between log lines")
@@ -263,7 +258,7 @@ def main():
         step, before = meta["step"], meta["clock"]
         cur = Curriculum(args.longest, meta["frontier"])
         cur.err, cur.few_prefixes = meta["err"], meta.get("few_prefixes", False)
-        cur.sharers, cur.least, cur.gate = meta.get("sharers"), meta.get("least", {}), meta.get("gate", cur.gate)
+        cur.least = meta.get("least", {})
         rng.seed(step)
         g.manual_seed(step)
     elif args.go_on_at:
@@ -283,7 +278,7 @@ def main():
 
     def save():
         meta = {"step": step, "clock": clock, "frontier": cur.frontier, "err": cur.err, "few_prefixes": cur.few_prefixes,
-                "sharers": cur.sharers, "least": cur.least, "gate": cur.gate, "shape": shape_dict(model.s)}
+                "least": cur.least, "shape": shape_dict(model.s)}
         checkpoint.save(args.work / "ckpt", model, opts, meta)
 
     say(f"parameters {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {args}")
@@ -300,24 +295,35 @@ def main():
         chosen = spread(rng, share, args.units)
         for task in chosen:
             top = cur.frontier[task]
-            index = top if rng.random() < 0.65 else rng.randint(cur.first[task] if cur.err[task] > .2 else 0, top)
+            index = top if rng.random() < 0.65 else rng.randint(cur.first[task], top)
             few, crowd = (0.15, 0.75) if cur.err[task] > .2 else (0.4, 0.2)
-            batch, counts = make_unit(rng, g, task, index, args.unit, few, crowd, shared=cur.shared(), sharers=cur.sharers)
+            # Once prefix-suffix has begun with few prefixes, only these units count; the others keep the length it has reached.
+            hard = task == "prefix-suffix" and rng.random() < cur.shared()
+            counts = hard or task != "prefix-suffix" or not cur.few_prefixes
+            if not counts:
+                index = rng.randint(cur.last // 2, cur.last) if args.go_on_at else index
+            batch = make_unit(rng, g, task, index, args.unit, few, crowd, hard=hard)
             rows, counted = rest_rows(rng, task, batch) if args.rest else (None, 0.0)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss, em, missed = unit_loss(model, batch, LENGTHS[index], device, rows)
+                loss, em, missed, early = unit_loss(model, batch, LENGTHS[index], device, rows)
+                hint = None
+                if args.hint and task == "prefix-suffix":
+                    hint, told = hint_loss(model, batch, batch.ids, early, device)
             pending.append((task, index if counts else -1, em, loss.detach()))
+            if hint is not None:
+                loss = loss + args.hint * hint
+                pending.append(("hint" if hard else "free", -1, told, told))
             if missed is not None and counted:
                 loss = loss + args.rest * missed
                 pending.append(("rest", -1, missed.detach(), missed.detach()))
             (loss / len(chosen)).backward()
             tokens += LENGTHS[index] * max(1, args.unit // LENGTHS[index])
-        if args.rest and step % 4 == 0:                  # random tokens: about one unit in twenty
+        if args.rest and step % 8 == 0:                  # random tokens: about one in twenty
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 missed, length = rest_loss(model, rng, g, args.unit, device)
             (args.rest * missed / len(chosen)).backward()
             pending.append(("random", -1, missed.detach(), missed.detach()))
-            tokens += args.unit // length * length
+            tokens += 2 * args.unit // length * length
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         for opt in opts:
             opt.step()
@@ -332,12 +338,13 @@ def main():
             pending.clear()
             clock = time.time() - start
             if clock - said > args.every:
-                cells = [f"sharers {cur.sharers}"] if cur.sharers else []
+                cells = []
                 for t in cur.only:
                     r = recent.get(t) or [(float("nan"),) * 2]
                     mean = [sum(c) / len(r) for c in zip(*r)]
                     cells.append(f"{t[:6]} {LENGTHS[cur.frontier[t]]}:{mean[0]:.3f}/{1 - cur.err[t]:.3f} l{mean[1]:.2f}")
-                cells += [f"{t} {sum(l for _, l in recent[t]) / len(recent[t]):.3f}" for t in ("rest", "random") if t in recent]
+                cells += [f"{t} {sum(l for _, l in recent[t]) / len(recent[t]):.3f}" for t in ("rest", "random", "hint", "free")
+                          if t in recent]
                 say(f"{clock:6.1f}s step {step} {tokens / (clock - said) / 1e6:.2f}Mt/s lr {rate:.2f} | "
                     + " | ".join(cells))
                 said, tokens, recent = clock, 0, {}

@@ -9,7 +9,8 @@
 namespace tessera::attention::cuda {
 namespace {
 
-constexpr int kMaxWarps = 16;
+constexpr int kMaxWarps = 12;  // of a block; the register file then has 168 registers for a thread
+constexpr int kHopperShared = 232448;
 
 // A kernel that was launched early starts reading what the one before wrote only after wait_for_previous().
 __device__ __forceinline__ void allow_next() {
@@ -54,11 +55,12 @@ struct DecodeShared {
   static constexpr int kBarriers = kMaxWarps * 16;
   static constexpr int kStage = Shape::kKeyPage + Shape::kValuePage;
 
-  static int bytes(int warps, int heads) { return kBarriers + warps * (kStage + heads * (kDim + 2) * 4); }
-  static int warps(int limit, int heads) {
+  static constexpr int bytes(int warps, int heads) { return kBarriers + warps * (kStage + heads * (kDim + 2) * 4); }
+  static constexpr int warps(int limit, int heads) {
     const int fit = (limit - kBarriers) / (bytes(1, heads) - kBarriers);
     return fit < kMaxWarps ? fit : kMaxWarps;
   }
+  static constexpr int kWarps = warps(kHopperShared, 1);  // at most
 };
 
 // Rows that count nothing must hold finite numbers.
@@ -78,7 +80,7 @@ __device__ __forceinline__ void clear_rows(uint8_t* page, int32_t rows, int lane
 }
 
 template <typename Pages, int kDim>
-__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) decode_kernel(const DecodeProblem problem) {
+__global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1) decode_kernel(const DecodeProblem problem) {
   using Shared = DecodeShared<Pages, kDim>;
   using Shape = PageShape<Pages, kDim>;
   extern __shared__ __align__(128) uint8_t memory[];

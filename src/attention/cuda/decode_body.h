@@ -131,11 +131,11 @@ struct DecodeWarp {
     for (int tile = 0; tile < kRowTiles; ++tile) {
       Lanes<uint32_t> b[2];
       warp_each([&](int lane) {
-        for (int half = 0; half < 2; ++half) {
-          float p0 = score[tile][2 * half][lane];
-          float p1 = score[tile][2 * half + 1][lane];
+        for (int side = 0; side < 2; ++side) {
+          float p0 = score[tile][2 * side][lane];
+          float p1 = score[tile][2 * side + 1][lane];
           if constexpr (Pages::kScaled) {
-            const int row = tile * 16 + lane / 4 + half * 8;
+            const int row = tile * 16 + lane / 4 + side * 8;
             const auto* scales = reinterpret_cast<const uint16_t*>(page + Shape::kCodeBytes);
             if constexpr (Pages::kZeroed) {
               const float z = Half::decode(scales[kPageRows + row]);
@@ -146,7 +146,7 @@ struct DecodeWarp {
             p0 *= scale;
             p1 *= scale;
           }
-          b[half][lane] = Operand::pack(p0, p1);
+          b[side][lane] = Operand::pack(p0, p1);
         }
       });
       transpose(b[0]);
@@ -216,8 +216,8 @@ struct DecodeWarp {
       Lanes<uint32_t> a[Shape::kKeyPairs / 2][4];
       warp_each([&](int lane) {
         TESSERA_UNROLL
-        for (int half = 0; half < 2; ++half) {
-          const int row = tile * 16 + lane / 4 + 8 * half;
+        for (int side = 0; side < 2; ++side) {
+          const int row = tile * 16 + lane / 4 + 8 * side;
           uint32_t words[kWords];
           load_words(words, page + row * Shape::kRowBytes + (unit * 4 + lane % 4) * Shape::kKeyBytes);
           TESSERA_UNROLL
@@ -227,7 +227,7 @@ struct DecodeWarp {
             TESSERA_UNROLL
             for (int i = 0; i < kPairsOfWord; ++i) {
               const int pair = w * kPairsOfWord + i;
-              a[pair / 2][half + 2 * (pair % 2)][lane] = pairs[i];
+              a[pair / 2][side + 2 * (pair % 2)][lane] = pairs[i];
             }
           }
         }
@@ -247,8 +247,8 @@ struct DecodeWarp {
     warp_each([&](int lane) {
       const int offset = (unit * 8 + lane / 4) * Shape::kValueBytes;
       TESSERA_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const uint8_t* row = page + (tile * 16 + 2 * (lane % 4) + 8 * half) * Shape::kRowBytes + offset;
+      for (int side = 0; side < 2; ++side) {
+        const uint8_t* row = page + (tile * 16 + 2 * (lane % 4) + 8 * side) * Shape::kRowBytes + offset;
         uint32_t low[kWords] = {};
         uint32_t high[kWords] = {};
         if (Shape::kRowBytes % (8 * Shape::kValueBytes) == 0 || offset < Shape::kRowBytes) {
@@ -262,7 +262,7 @@ struct DecodeWarp {
           TESSERA_UNROLL
           for (int i = 0; i < kChannelsOfWord; ++i) {
             const int channel = w * kChannelsOfWord + i;
-            a[channel / 2][channel % 2 + 2 * half][lane] = pairs[i];
+            a[channel / 2][channel % 2 + 2 * side][lane] = pairs[i];
           }
         }
       }

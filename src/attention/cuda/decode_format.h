@@ -130,8 +130,8 @@ struct PageShape {
   }
   // Channel of row `lane / 4 == g` (high: of row g + 8) of output tile `tile`; kDim or more: padding.
   TESSERA_SIMT static constexpr int value_channel(int g, int tile, int high) {
-    const int half = kValueChannels / 2;
-    return (tile / half * 8 + g) * kValueChannels + 2 * (tile % half) + high;
+    const int tiles = kValueChannels / 2;
+    return (tile / tiles * 8 + g) * kValueChannels + 2 * (tile % tiles) + high;
   }
 };
 

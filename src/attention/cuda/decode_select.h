@@ -36,10 +36,10 @@ TESSERA_SIMT inline float page_bound(const uint16_t* queries, int64_t head_strid
         if (!wanted(lane, pair)) continue;
         uint32_t q;
         memcpy(&q, queries + head * head_stride + 2 * (pair * kWarp + lane), 4);
-        for (int half = 0; half < 2; ++half) {
-          const float x = Bfloat::decode(static_cast<uint16_t>(q >> (16 * half)));
-          const float a = x * Bfloat::decode(static_cast<uint16_t>(low[pair][lane] >> (16 * half)));
-          const float b = x * Bfloat::decode(static_cast<uint16_t>(high[pair][lane] >> (16 * half)));
+        for (int side = 0; side < 2; ++side) {
+          const float x = Bfloat::decode(static_cast<uint16_t>(q >> (16 * side)));
+          const float a = x * Bfloat::decode(static_cast<uint16_t>(low[pair][lane] >> (16 * side)));
+          const float b = x * Bfloat::decode(static_cast<uint16_t>(high[pair][lane] >> (16 * side)));
           sum[lane] += a > b ? a : b;
         }
       }
@@ -116,7 +116,7 @@ TESSERA_SIMT inline void select_largest(const SelectBlock& block, const float* s
     shared.ties = static_cast<uint32_t>(count);
   });
   for (int shift = 24; shift >= 0; shift -= 8) narrow(block, scores, size, shift, shared);
-  // Every thread owns a run of consecutive scores. Low half: above the threshold; high half: equal to it.
+  // Every thread owns a run of consecutive scores. Low side: above the threshold; high side: equal to it.
   const int32_t run = (size + kSelectThreads - 1) / kSelectThreads;
   const auto end = [&](int thread) { return (thread + 1) * run < size ? (thread + 1) * run : size; };
   block.each([&](int thread) {

@@ -143,13 +143,13 @@ TESSERA_SIMT inline void multiply_add(Lanes<float> (&c)[4], const Lanes<uint32_t
   for (int lane = 0; lane < kWarp; ++lane) {
     const int g = lane / 4;
     const int t = lane % 4;
-    for (int half = 0; half < 2; ++half) {
+    for (int side = 0; side < 2; ++side) {
       for (int r = 0; r < 4; ++r) {
-        left[g + 8 * (r % 2)][2 * t + half + 8 * (r / 2)] =
-            Operand::decode(static_cast<uint16_t>(a[r][lane] >> (16 * half)));
+        left[g + 8 * (r % 2)][2 * t + side + 8 * (r / 2)] =
+            Operand::decode(static_cast<uint16_t>(a[r][lane] >> (16 * side)));
       }
       for (int r = 0; r < 2; ++r) {
-        right[2 * t + half + 8 * r][g] = Operand::decode(static_cast<uint16_t>(b[r][lane] >> (16 * half)));
+        right[2 * t + side + 8 * r][g] = Operand::decode(static_cast<uint16_t>(b[r][lane] >> (16 * side)));
       }
     }
   }

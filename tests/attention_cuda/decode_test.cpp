@@ -1,0 +1,557 @@
+// The decode kernels' bodies on the host against fp64: page formats, packed groups, splits, page selection, arguments.
+#include "attention/cuda/decode_body.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "attention/cuda/decode_pages.h"
+#include "attention/cuda/decode_select.h"
+
+namespace tessera::attention::cuda {
+namespace {
+
+std::vector<uint16_t> random_rows(std::size_t count, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<uint16_t> bits(count);
+  for (uint16_t& x : bits) x = __bfloat16_as_ushort(__float2bfloat16(normal(random)));
+  return bits;
+}
+
+// Number of a code by its definition, not by the kernel's way.
+double code_number(PageFormat format, const uint8_t* row, int channel) {
+  switch (format) {
+    case PageFormat::bf16: {
+      uint16_t bits;
+      memcpy(&bits, row + 2 * channel, 2);
+      return Bfloat::decode(bits);
+    }
+    case PageFormat::int8: return row[channel];
+    case PageFormat::fp8: {
+      const int exponent = row[channel] >> 3 & 15;
+      const int fraction = row[channel] & 7;
+      const double size = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
+      return (row[channel] & 0x80) != 0 ? -size : size;
+    }
+    default: {
+      uint32_t word;
+      memcpy(&word, row + channel / 8 * 4, 4);
+      return word >> (4 * (channel % 8 / 2) + 16 * (channel % 2)) & 15u;
+    }
+  }
+}
+
+struct Shape {
+  int32_t sequences = 1, query_heads = 4, kv_heads = 1;
+  std::vector<int32_t> lengths = {100};
+  int32_t table_heads = 1;
+  int32_t budget = 0;
+  int32_t blocks = 3;
+  int warps = 2;
+};
+
+// A cache in host memory, and the kernels' bodies run over it in the order of the launches.
+template <typename Pages, int kDim>
+class Host {
+ public:
+  using Page = PageShape<Pages, kDim>;
+
+  explicit Host(const Shape& shape) : shape_(shape) {
+    rows_ = *std::max_element(shape.lengths.begin(), shape.lengths.end());
+    stride_ = std::max(1, (rows_ + kPageRows - 1) / kPageRows);
+    const auto heads = static_cast<std::size_t>(shape.sequences * shape.kv_heads);
+    queries_ = random_rows(static_cast<std::size_t>(shape.sequences * shape.query_heads) * kDim, 1);
+    keys_ = random_rows(heads * static_cast<std::size_t>(rows_) * kDim, 2);
+    values_ = random_rows(heads * static_cast<std::size_t>(rows_) * kDim, 3);
+    const std::size_t pages = heads * static_cast<std::size_t>(stride_);
+    // What lies beyond a length must not matter: 0xff is NaN in every format.
+    key_pool_.assign(pages * Page::kKeyPage, 0xff);
+    value_pool_.assign(pages * Page::kValuePage, 0xff);
+    bounds_.assign(pages * 2 * kDim, 0xffff);
+    const int32_t entries = shape.table_heads == 1 ? shape.sequences : static_cast<int32_t>(heads);
+    table_.resize(static_cast<std::size_t>(entries * stride_));
+    std::iota(table_.begin(), table_.end(), 0);
+    std::shuffle(table_.begin(), table_.end(), std::mt19937(4));
+    const auto query_rows = static_cast<std::size_t>(shape.sequences * shape.query_heads);
+    out_.assign(query_rows * kDim, std::numeric_limits<float>::quiet_NaN());
+    lse_.assign(query_rows, std::numeric_limits<float>::quiet_NaN());
+    fill_problem();
+    write();
+  }
+
+  void run() {
+    if (problem_.selection != nullptr) choose();
+    for (int64_t worker = 0; worker < shares_of(problem_).workers; ++worker) work(worker);
+    for (int32_t row = 0; row < shape_.sequences * shape_.query_heads; ++row) {
+      for (int c = 0; c < kDim; ++c) merge_head(problem_, row / shape_.query_heads, row % shape_.query_heads, c);
+    }
+  }
+
+  // Largest error of the outputs relative to the largest output, and of the LSE, against fp64 over the stored codes.
+  std::pair<double, double> errors() const {
+    double out_error = 0;
+    double lse_error = 0;
+    double largest = 1e-300;
+    for (int32_t s = 0; s < shape_.sequences; ++s) {
+      for (int32_t h = 0; h < shape_.query_heads; ++h) {
+        const auto [out, lse] = reference(s, h);
+        const auto row = static_cast<std::size_t>(s * shape_.query_heads + h);
+        for (std::size_t c = 0; c < kDim; ++c) {
+          const double difference = std::abs(out[c] - out_[row * kDim + c]);
+          if (!(difference <= out_error)) out_error = difference;  // NaN stays
+          largest = std::max(largest, std::abs(out[c]));
+        }
+        const double difference = lse == lse_[row] ? 0 : std::abs(lse - lse_[row]);
+        if (!(difference <= lse_error)) lse_error = difference;
+      }
+    }
+    return {out_error / largest, lse_error};
+  }
+
+  double key(int32_t s, int32_t head, int32_t row, int c) const { return number(key_pool_, s, head, row, c, true); }
+  double original_key(int32_t s, int32_t head, int32_t row, int c) const {
+    return Bfloat::decode(keys_[((static_cast<std::size_t>(s) * rows_ + row) * shape_.kv_heads + head) * kDim + c]);
+  }
+  double value(int32_t s, int32_t head, int32_t row, int c) const {
+    return number(value_pool_, s, head, row, c, false);
+  }
+  double original_value(int32_t s, int32_t head, int32_t row, int c) const {
+    return Bfloat::decode(values_[((static_cast<std::size_t>(s) * rows_ + row) * shape_.kv_heads + head) * kDim + c]);
+  }
+  double query(int32_t s, int32_t h, int c) const {
+    return Bfloat::decode(queries_[(static_cast<std::size_t>(s) * shape_.query_heads + h) * kDim + c]);
+  }
+  const DecodeProblem& problem() const { return problem_; }
+  std::vector<float>& out() { return out_; }
+  const std::vector<float>& lse() const { return lse_; }
+  const std::vector<int32_t>& selection() const { return selection_; }
+  const std::vector<float>& scores() const { return scores_; }
+
+ private:
+  void fill_problem() {
+    problem_.queries = queries_.data();
+    problem_.out = out_.data();
+    problem_.lse = lse_.data();
+    problem_.query_stride[0] = problem_.out_stride[0] = int64_t{shape_.query_heads} * kDim;
+    problem_.query_stride[1] = problem_.out_stride[1] = kDim;
+    problem_.lse_stride = shape_.query_heads;
+    problem_.keys = key_pool_.data();
+    problem_.values = value_pool_.data();
+    problem_.bounds = reinterpret_cast<uint8_t*>(bounds_.data());
+    problem_.table = table_.data();
+    problem_.lengths = shape_.lengths.data();
+    problem_.sequences = shape_.sequences;
+    problem_.query_heads = shape_.query_heads;
+    problem_.kv_heads = shape_.kv_heads;
+    problem_.head_dim = kDim;
+    problem_.group = shape_.query_heads / shape_.kv_heads;
+    problem_.passes = (problem_.group + kHeadsPerPass - 1) / kHeadsPerPass;
+    problem_.table_heads = shape_.table_heads;
+    problem_.table_stride = stride_;
+    problem_.budget = shape_.budget;
+    problem_.first_pages = 1;
+    problem_.last_pages = 2;
+    problem_.blocks = shape_.blocks;
+    problem_.scale_log2 = 1.44269504F / std::sqrt(static_cast<float>(kDim));
+    problem_.out_is_float = true;
+    const int32_t lists = shape_.sequences * shape_.kv_heads;
+    const auto rows = static_cast<std::size_t>(slot_count(shape_.blocks, lists * problem_.passes) * kHeadsPerPass);
+    partial_out_.assign(rows * kDim, std::numeric_limits<float>::quiet_NaN());
+    partial_max_.assign(rows, std::numeric_limits<float>::quiet_NaN());
+    partial_sum_.assign(rows, std::numeric_limits<float>::quiet_NaN());
+    problem_.partial_out = partial_out_.data();
+    problem_.partial_max = partial_max_.data();
+    problem_.partial_sum = partial_sum_.data();
+    if (shape_.budget > 0) {
+      selection_.assign(static_cast<std::size_t>(lists * shape_.budget), -1);
+      scores_.assign(static_cast<std::size_t>(lists * stride_), std::numeric_limits<float>::quiet_NaN());
+      problem_.selection = selection_.data();
+      problem_.page_scores = scores_.data();
+    }
+  }
+
+  int64_t page_index(int32_t s, int32_t head, int32_t logical) const {
+    if (shape_.table_heads == 1) {
+      return int64_t{table_[static_cast<std::size_t>(s * stride_ + logical)]} * shape_.kv_heads + head;
+    }
+    return table_[static_cast<std::size_t>((s * shape_.kv_heads + head) * stride_ + logical)];
+  }
+
+  void write() {
+    for (int32_t s = 0; s < shape_.sequences; ++s) {
+      for (int32_t head = 0; head < shape_.kv_heads; ++head) {
+        for (int32_t page = 0; page < pages_of(problem_, s); ++page) {
+          const int64_t at = page_index(s, head, page);
+          const auto row = (static_cast<std::size_t>(s) * rows_ + page * kPageRows) * shape_.kv_heads + head;
+          write_page<Pages, kDim>(
+              {}, {keys_.data() + row * kDim, values_.data() + row * kDim, int64_t{shape_.kv_heads} * kDim,
+                   int64_t{shape_.kv_heads} * kDim,
+                   std::min(kPageRows, shape_.lengths[static_cast<std::size_t>(s)] - page * kPageRows)},
+              {key_pool_.data() + at * Page::kKeyPage, value_pool_.data() + at * Page::kValuePage,
+               reinterpret_cast<uint8_t*>(bounds_.data()) + at * 4 * kDim});
+        }
+      }
+    }
+  }
+
+  void choose() {
+    for (int32_t list = 0; list < shape_.sequences * shape_.kv_heads; ++list) {
+      const int32_t s = list / shape_.kv_heads;
+      const int32_t head = list % shape_.kv_heads;
+      const int32_t pages = pages_of(problem_, s);
+      float* scores = problem_.page_scores + int64_t{list} * stride_;
+      for (int32_t page = 0; page < pages; ++page) {
+        scores[page] = is_forced(problem_, page, pages)
+                           ? INFINITY
+                           : page_bound<kDim>(problem_.queries + s * problem_.query_stride[0] +
+                                                  head * problem_.group * problem_.query_stride[1],
+                                              kDim, problem_.group,
+                                              problem_.bounds + page_index(s, head, page) * 4 * kDim);
+      }
+      SelectShared shared;
+      select_largest({}, scores, pages, problem_.budget, problem_.selection + int64_t{list} * problem_.budget, shared);
+    }
+  }
+
+  // One thread block: its warps one after the other, job by job.
+  void work(int64_t worker) {
+    const Shares shares = shares_of(problem_);
+    const int64_t end = shares.begin(worker + 1);
+    int64_t segment = shares.begin(worker);
+    while (segment < end) {
+      const JobRange job = job_at(problem_, segment);
+      const int64_t segment_end = std::min(job.end, end);
+      const int32_t pass = job.job % problem_.passes;
+      const int32_t kv_head = job.job / problem_.passes % problem_.kv_heads;
+      const int32_t heads = std::min(kHeadsPerPass, problem_.group - pass * kHeadsPerPass);
+      const auto warps = static_cast<std::size_t>(shape_.warps);
+      std::vector<float> out(warps * kHeadsPerPass * kDim), max(warps * kHeadsPerPass), sum(warps * kHeadsPerPass);
+      for (int warp = 0; warp < shape_.warps; ++warp) {
+        DecodeWarp<Pages, kDim> state;
+        state.start(problem_.queries + job.sequence * problem_.query_stride[0] +
+                        (kv_head * problem_.group + pass * kHeadsPerPass) * problem_.query_stride[1],
+                    problem_.query_stride[1], heads);
+        for (int64_t unit = segment + warp; unit < segment_end; unit += shape_.warps) {
+          const PageAt at = page_at(problem_, job, static_cast<int32_t>(unit - job.begin));
+          state.scores(problem_.keys + at.page * Page::kKeyPage);
+          state.probabilities(problem_.scale_log2, at.rows);
+          state.values(problem_.values + at.page * Page::kValuePage);
+        }
+        state.finish(out.data() + warp * kHeadsPerPass * kDim, max.data() + warp * kHeadsPerPass,
+                     sum.data() + warp * kHeadsPerPass, heads);
+      }
+      const int64_t row = slot_of(worker, job.job) * kHeadsPerPass;
+      for (int head = 0; head < heads; ++head) {
+        for (int c = 0; c < kDim; ++c) {
+          const Merged merged = merge_channel(
+              {out.data() + head * kDim, max.data() + head, sum.data() + head, shape_.warps, kHeadsPerPass}, kDim, c);
+          problem_.partial_out[(row + head) * kDim + c] = merged.out;
+          problem_.partial_max[row + head] = merged.max;
+          problem_.partial_sum[row + head] = merged.sum;
+        }
+      }
+      segment = segment_end;
+    }
+  }
+
+  double number(const std::vector<uint8_t>& pool, int32_t s, int32_t head, int32_t row, int c, bool is_key) const {
+    const int64_t bytes = is_key ? Page::kKeyPage : Page::kValuePage;
+    const uint8_t* page = pool.data() + page_index(s, head, row / kPageRows) * bytes;
+    const double code = code_number(Pages::kFormat, page + row % kPageRows * Page::kRowBytes, c);
+    if (!Pages::kScaled) return code;
+    const auto* parameters = reinterpret_cast<const uint16_t*>(page + Page::kCodeBytes);
+    const int groups = is_key ? kDim : kPageRows;
+    const int group = is_key ? c : row % kPageRows;
+    return code * Half::decode(parameters[group]) + (Pages::kZeroed ? Half::decode(parameters[groups + group]) : 0);
+  }
+
+  std::pair<std::vector<double>, double> reference(int32_t s, int32_t h) const {
+    const int32_t head = h / problem_.group;
+    std::vector<double> scores;
+    std::vector<int32_t> rows;
+    for (int32_t row = 0; row < shape_.lengths[static_cast<std::size_t>(s)]; ++row) {
+      if (shape_.budget > 0 && pages_of(problem_, s) > shape_.budget) {
+        const auto first = selection_.begin() + (s * shape_.kv_heads + head) * shape_.budget;
+        if (!std::binary_search(first, first + shape_.budget, row / kPageRows)) continue;
+      }
+      double score = 0;
+      for (int c = 0; c < kDim; ++c) score += query(s, h, c) * key(s, head, row, c);
+      scores.push_back(score / std::sqrt(static_cast<double>(kDim)));
+      rows.push_back(row);
+    }
+    std::vector<double> out(kDim, 0.0);
+    if (scores.empty()) return {out, -std::numeric_limits<double>::infinity()};
+    const double top = *std::max_element(scores.begin(), scores.end());
+    double sum = 0;
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      const double p = std::exp(scores[i] - top);
+      sum += p;
+      for (int c = 0; c < kDim; ++c) out[static_cast<std::size_t>(c)] += p * value(s, head, rows[i], c);
+    }
+    for (double& x : out) x /= sum;
+    return {out, top + std::log(sum)};
+  }
+
+  Shape shape_;
+  int32_t rows_, stride_;
+  std::vector<uint16_t> queries_, keys_, values_, bounds_;
+  std::vector<uint8_t> key_pool_, value_pool_;
+  std::vector<int32_t> table_, selection_;
+  std::vector<float> scores_, out_, lse_, partial_out_, partial_max_, partial_sum_;
+  DecodeProblem problem_ = {};
+};
+
+template <typename Pages, int kDim>
+void expect_close(const Shape& shape) {
+  Host<Pages, kDim> host(shape);
+  host.run();
+  const auto [out, lse] = host.errors();
+  EXPECT_LT(out, Pages::kScaled ? 1e-3 : 4e-3) << kDim << " channels, format " << static_cast<int>(Pages::kFormat);
+  EXPECT_LT(lse, 1e-3) << kDim << " channels, format " << static_cast<int>(Pages::kFormat);
+}
+
+template <typename Pages>
+void expect_close_for_all_head_dims(const Shape& shape) {
+  expect_close<Pages, 64>(shape);
+  expect_close<Pages, 96>(shape);
+  expect_close<Pages, 128>(shape);
+  expect_close<Pages, 256>(shape);
+}
+
+TEST(Decode, EveryFormatAndHeadDimEqualsFp64OverTheStoredCodes) {
+  const Shape shape = {.lengths = {333}};
+  expect_close_for_all_head_dims<Bf16Pages>(shape);
+  expect_close_for_all_head_dims<Fp8Pages>(shape);
+  expect_close_for_all_head_dims<Int8Pages>(shape);
+  expect_close_for_all_head_dims<Int4Pages>(shape);
+}
+
+TEST(Decode, GroupsBatchesAndSplits) {
+  for (const int32_t group : {1, 2, 3, 8, 12}) {
+    for (const int32_t table_heads : {1, 2}) {
+      expect_close<Bf16Pages, 64>({.sequences = 3, .query_heads = 2 * group, .kv_heads = 2, .lengths = {65, 0, 129},
+                                   .table_heads = table_heads, .blocks = 5, .warps = 3});
+    }
+  }
+  expect_close<Int8Pages, 64>({.lengths = {1}, .blocks = 7});
+  expect_close<Int4Pages, 64>({.lengths = {64}, .blocks = 1, .warps = 1});
+}
+
+TEST(Decode, AnEmptySequenceGivesZerosAndMinusInfinity) {
+  Host<Bf16Pages, 64> host({.sequences = 2, .lengths = {0, 70}});
+  host.run();
+  for (int i = 0; i < 4 * 64; ++i) EXPECT_EQ(host.out()[static_cast<std::size_t>(i)], 0);
+  for (std::size_t h = 0; h < 4; ++h) EXPECT_EQ(host.lse()[h], -std::numeric_limits<float>::infinity());
+}
+
+TEST(Decode, SplitsChangeOnlyRounding) {
+  Host<Bf16Pages, 64> whole({.lengths = {1000}, .blocks = 1, .warps = 1});
+  Host<Bf16Pages, 64> split({.lengths = {1000}, .blocks = 13, .warps = 4});
+  whole.run();
+  split.run();
+  for (std::size_t i = 0; i < whole.out().size(); ++i) EXPECT_NEAR(whole.out()[i], split.out()[i], 1e-3);
+}
+
+TEST(Decode, EveryUnitHasOneOwnerAndSlotsAreDistinct) {
+  const std::vector<int32_t> lengths = {1, 0, 640, 64, 65};
+  DecodeProblem problem = {};
+  problem.lengths = lengths.data();
+  problem.sequences = 5;
+  problem.kv_heads = 3;
+  problem.passes = 2;
+  for (problem.blocks = 1; problem.blocks < 200; ++problem.blocks) {
+    const Shares shares = shares_of(problem);
+    ASSERT_EQ(shares.total, 14 * 6);
+    std::vector<int64_t> slots;
+    for (int64_t worker = 0; worker < shares.workers; ++worker) {
+      ASSERT_LT(shares.begin(worker), shares.begin(worker + 1));
+      for (int64_t unit = shares.begin(worker); unit < shares.begin(worker + 1); ++unit) {
+        ASSERT_EQ(shares.owner(unit), worker);
+        const JobRange job = job_at(problem, unit);
+        ASSERT_LE(job.begin, unit);
+        ASSERT_LT(unit, job.end);
+        const JobRange same = range_of_job(problem, job.job);
+        ASSERT_EQ(same.begin, job.begin);
+        ASSERT_EQ(same.end, job.end);
+        if (unit == shares.begin(worker) || unit == job.begin) slots.push_back(slot_of(worker, job.job));
+      }
+    }
+    ASSERT_EQ(std::adjacent_find(slots.begin(), slots.end(), std::greater_equal<>()), slots.end());
+    ASSERT_LT(slots.back(), slot_count(problem.blocks, 30));
+  }
+}
+
+TEST(DecodePages, CodesAreWithinHalfAStep) {
+  Host<Int8Pages, 64> bytes({.lengths = {100}});
+  Host<Int4Pages, 64> digits({.lengths = {100}});
+  Host<Fp8Pages, 64> floats({.lengths = {100}});
+  Host<Bf16Pages, 64> exact({.lengths = {100}});
+  for (int32_t row = 0; row < 100; ++row) {
+    for (int c = 0; c < 64; ++c) {
+      EXPECT_NEAR(bytes.key(0, 0, row, c), bytes.original_key(0, 0, row, c), 0.02);
+      EXPECT_NEAR(digits.key(0, 0, row, c), digits.original_key(0, 0, row, c), 0.25);
+      EXPECT_NEAR(floats.key(0, 0, row, c), floats.original_key(0, 0, row, c),
+                  1e-3 + std::abs(floats.original_key(0, 0, row, c)) / 15.5);
+      EXPECT_NEAR(digits.value(0, 0, row, c), digits.original_value(0, 0, row, c), 0.25);
+      EXPECT_EQ(exact.key(0, 0, row, c), exact.original_key(0, 0, row, c));
+      EXPECT_EQ(exact.value(0, 0, row, c), exact.original_value(0, 0, row, c));
+    }
+  }
+}
+
+TEST(DecodePages, Fp8RoundsToTheNearestNumber) {
+  std::vector<double> numbers;
+  for (int code = 0; code < 0x7f; ++code) {
+    const auto byte = static_cast<uint8_t>(code);
+    numbers.push_back(code_number(PageFormat::fp8, &byte, 0));
+  }
+  ASSERT_EQ(numbers.back(), 448);
+  for (int code = 0; code < 0x7f; ++code) {
+    const auto x = static_cast<float>(numbers[static_cast<std::size_t>(code)]);
+    EXPECT_EQ(encode_e4m3(x), static_cast<uint32_t>(code));
+    if (code > 0) {
+      EXPECT_EQ(encode_e4m3(-x), static_cast<uint32_t>(code) | 0x80u);
+    }
+    const auto byte = static_cast<uint8_t>(encode_e4m3(x * 1.02F));
+    double best = 1e9;
+    for (const double y : numbers) best = std::min(best, std::abs(y - x * 1.02F));
+    EXPECT_NEAR(std::abs(code_number(PageFormat::fp8, &byte, 0) - x * 1.02F), best, 1e-12);
+  }
+}
+
+TEST(DecodeSelect, ScoresBoundEveryProductAndForcedPagesAreChosen) {
+  Host<Bf16Pages, 96> host({.query_heads = 6, .kv_heads = 2, .lengths = {1000}, .table_heads = 2, .budget = 6});
+  host.run();
+  const auto [out, lse] = host.errors();
+  EXPECT_LT(out, 4e-3);
+  EXPECT_LT(lse, 1e-3);
+  for (int32_t head = 0; head < 2; ++head) {
+    for (int32_t row = 64; row < 1000 - 3 * 64; ++row) {
+      for (int32_t h = 3 * head; h < 3 * head + 3; ++h) {
+        double product = 0;
+        for (int c = 0; c < 96; ++c) product += host.query(0, h, c) * host.key(0, head, row, c);
+        EXPECT_GE(host.scores()[static_cast<std::size_t>(head * 16 + row / 64)], product - 1e-3);
+      }
+    }
+    const auto first = host.selection().begin() + head * 6;
+    EXPECT_TRUE(std::is_sorted(first, first + 6));
+    EXPECT_EQ(first[0], 0);
+    EXPECT_EQ(first[4], 14);
+    EXPECT_EQ(first[5], 15);
+  }
+}
+
+TEST(DecodeSelect, ABudgetOfAllPagesIsDense) {
+  Host<Int8Pages, 64> some({.lengths = {300}, .budget = 5});
+  Host<Int8Pages, 64> all({.lengths = {300}});
+  some.run();
+  all.run();
+  EXPECT_EQ(some.out(), all.out());
+}
+
+TEST(DecodeSelect, LargestWithTiesByLowerIndexInAnyOrderOfThreads) {
+  std::mt19937_64 random(5);
+  for (const int32_t size : {1, 2, 31, 1023, 1024, 1025, 5000}) {
+    std::vector<float> scores(static_cast<std::size_t>(size));
+    for (float& x : scores) x = static_cast<float>(static_cast<int>(random() % 13)) - 6.0F;
+    scores.front() = INFINITY;
+    for (const int32_t count : {1, size / 3, size - 1, size, size + 1}) {
+      if (count < 1) continue;
+      std::vector<int32_t> wanted(static_cast<std::size_t>(size));
+      std::iota(wanted.begin(), wanted.end(), 0);
+      std::stable_sort(wanted.begin(), wanted.end(), [&](int32_t a, int32_t b) {
+        return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
+      });
+      wanted.resize(static_cast<std::size_t>(std::min(count, size)));
+      std::sort(wanted.begin(), wanted.end());
+      for (const bool descending : {false, true}) {
+        std::vector<int32_t> selected(wanted.size(), -1);
+        SelectShared shared;
+        select_largest({.descending = descending}, scores.data(), size, count, selected.data(), shared);
+        EXPECT_EQ(selected, wanted) << size << " scores, " << count << " kept";
+      }
+    }
+  }
+}
+
+// ---- Arguments.
+
+alignas(256) unsigned char some_memory[256];  // never read
+
+DecodeArguments good_arguments() {
+  DecodeArguments arguments;
+  arguments.queries = contiguous_view(some_memory, ElementType::bf16, {2, 8, 128});
+  arguments.out = contiguous_view(some_memory, ElementType::f32, {2, 8, 128});
+  arguments.lse = contiguous_view(some_memory, ElementType::f32, {2, 8});
+  arguments.cache = {.format = PageFormat::int8,
+                     .kv_heads = 2,
+                     .head_dim = 128,
+                     .keys = some_memory,
+                     .values = some_memory,
+                     .bounds = some_memory,
+                     .table = reinterpret_cast<const int32_t*>(some_memory),
+                     .lengths = reinterpret_cast<const int32_t*>(some_memory),
+                     .table_stride = 16};
+  arguments.selection = {.pages = 8};
+  return arguments;
+}
+
+void expect_rejected(const DecodeArguments& arguments, const std::string& sentence) {
+  try {
+    check(arguments);
+    ADD_FAILURE() << "accepted, expected: " << sentence;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+    EXPECT_THAT(error.what(), testing::HasSubstr(sentence));
+  }
+}
+
+TEST(DecodeArguments, GoodOnesPass) { EXPECT_NO_THROW(check(good_arguments())); }
+
+TEST(DecodeArguments, BadOnesAreNamed) {
+  const auto with = [](auto change) {
+    DecodeArguments arguments = good_arguments();
+    change(arguments);
+    return arguments;
+  };
+  expect_rejected(with([](auto& a) { a.queries.type = ElementType::f16; }), "queries must be bf16");
+  expect_rejected(with([](auto& a) { a.queries.strides[2] = 2; }), "contiguous in its last dimension");
+  expect_rejected(with([](auto& a) { a.queries.strides[0] = 1025; }), "multiples of 16 bytes");
+  expect_rejected(with([](auto& a) { a.out.type = ElementType::f16; }), "out must be bf16 or f32");
+  expect_rejected(with([](auto& a) { a.out.shape[1] = 4; }), "out must have the queries' shape");
+  expect_rejected(with([](auto& a) { a.lse.shape[0] = 1; }), "lse must be f32");
+  expect_rejected(with([](auto& a) { a.cache.head_dim = 80; }), "head_dim must be 64, 96, 128 or 256, found 80");
+  expect_rejected(with([](auto& a) { a.cache.head_dim = 64; }), "cache's head_dim 64");
+  expect_rejected(with([](auto& a) { a.cache.kv_heads = 3; }), "multiple of kv_heads");
+  expect_rejected(with([](auto& a) { a.cache.table_heads = 4; }), "table_heads must be 1 or kv_heads 2");
+  expect_rejected(with([](auto& a) { a.cache.keys = some_memory + 8; }), "aligned to 16 bytes");
+  expect_rejected(with([](auto& a) { a.cache.values = nullptr; }), "value pool has no data");
+  expect_rejected(with([](auto& a) { a.cache.lengths = nullptr; }), "needs a table and lengths");
+  expect_rejected(with([](auto& a) { a.cache.bounds = nullptr; }), "pool of bounds has no data");
+  expect_rejected(with([](auto& a) { a.cache.table_stride = 0; }), "table_stride");
+  expect_rejected(with([](auto& a) { a.selection.pages = 2; }), "must not exceed the 2 selected");
+  expect_rejected(with([](auto& a) { a.selection.last_pages = 0; }), "last_pages >= 1");
+  expect_rejected(with([](auto& a) { a.selection = {}, a.selected = reinterpret_cast<int32_t*>(some_memory); }),
+                  "selection.pages > 0");
+  expect_rejected(with([](auto& a) { a.scale = -1; }), "scale must be finite");
+}
+
+TEST(DecodeArguments, PageWritesAreChecked) {
+  PageWrite write = {.keys = contiguous_view(some_memory, ElementType::bf16, {1, 64, 2, 128}),
+                     .values = contiguous_view(some_memory, ElementType::bf16, {1, 64, 2, 128}),
+                     .cache = good_arguments().cache};
+  EXPECT_NO_THROW(check(write));
+  write.values.shape[1] = 32;
+  EXPECT_THROW(check(write), Error);
+}
+
+}  // namespace
+}  // namespace tessera::attention::cuda
