@@ -181,7 +181,7 @@ class Run {
       lists_.keep.insert(lists_.keep.end(), keep.begin(), keep.end());
     }
     lists_.cuts.push_back(cut);
-    int units = end - begin + (cut + kKeyTile - 1) / kKeyTile;
+    int units = list_units(end - begin, cut, kKeyTile, unit_rows(kHeadDim, kKeyTile));
     int parts = units > setup_.parts ? setup_.parts : 1;
     for (int part = 0; part < parts; ++part) {
       int first = part_begin(units, parts, part);

@@ -15,9 +15,11 @@ constexpr int kTurn = 1;  // named barriers kTurn and kTurn + 1; 0 is __syncthre
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 
-template <typename Element, int kHeadDim, int kKeyTile, bool kList>
+template <typename Element, int kHeadDim, int kListedTile, bool kList>
 class Consumer {
  public:
+  static constexpr int kKeyTile = unit_rows(kHeadDim, kListedTile);  // keys of a unit
+  static constexpr int kTilesPerUnit = kKeyTile / kListedTile;
   using Shape = HopperShape<kHeadDim, kKeyTile>;
   using Shared = HopperShared<kHeadDim, kKeyTile>;
   static constexpr int kScores = kKeyTile / 2;   // accumulators per thread of the 64 x kKeyTile scores
@@ -79,14 +81,20 @@ class Consumer {
       mask_columns(scores, stage, item.position + row);
       return;
     }
-    // Row `row` sees key c of the tile when c <= limit.
-    int first_key = static_cast<int>(unit & kTileIndex) * kKeyTile;
-    int limit_low = min(item.position + row, item.key_rows - 1) - first_key;
-    int limit_high = min(item.position + row + 8, item.key_rows - 1) - first_key;
+    // Row `row` sees key c of a tile when c <= limit.
+    int limit_low[kTilesPerUnit];
+    int limit_high[kTilesPerUnit];
+#pragma unroll
+    for (int t = 0; t < kTilesPerUnit; ++t) {
+      int first_key = shared_.first_key[stage][t];
+      limit_low[t] = min(item.position + row, item.key_rows - 1) - first_key;
+      limit_high[t] = min(item.position + row + 8, item.key_rows - 1) - first_key;
+    }
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
-      int key = accumulator_column(thread_, i);
-      if (key > (i % 4 < 2 ? limit_low : limit_high)) scores[i] = -INFINITY;
+      int t = i * kTilesPerUnit / kScores;
+      int key = accumulator_column(thread_, i) - t * kListedTile;
+      if (key > (i % 4 < 2 ? limit_low[t] : limit_high[t])) scores[i] = -INFINITY;
     }
   }
 

@@ -23,8 +23,8 @@ template <typename Element, int kHeadDim, int kKeyTile, bool kList>
 __global__ void __launch_bounds__(kHopperThreads, 1)
     hopper_attention(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work,
                      const __grid_constant__ HopperMaps maps, int* next_item) {
-  using Shape = HopperShape<kHeadDim, kKeyTile>;
-  using Shared = HopperShared<kHeadDim, kKeyTile>;
+  using Shape = HopperShape<kHeadDim, unit_rows(kHeadDim, kKeyTile)>;
+  using Shared = HopperShared<kHeadDim, unit_rows(kHeadDim, kKeyTile)>;
   extern __shared__ unsigned char raw[];
   Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});
 
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
 // Bytes of dynamic shared memory, the room for alignment included.
 template <int kHeadDim, int kKeyTile>
 constexpr int hopper_shared_bytes() {
-  return static_cast<int>(sizeof(HopperShared<kHeadDim, kKeyTile>)) + 1024;
+  return static_cast<int>(sizeof(HopperShared<kHeadDim, unit_rows(kHeadDim, kKeyTile)>)) + 1024;
 }
 
 }  // namespace tessera::attention::cuda

@@ -8,20 +8,20 @@ namespace tessera::attention::cuda {
 template <int kHeadDim, int kKeyTile, bool kList>
 class Producer {
  public:
-  using Shape = HopperShape<kHeadDim, kKeyTile>;
-  using Shared = HopperShared<kHeadDim, kKeyTile>;
+  static constexpr int kUnitRows = unit_rows(kHeadDim, kKeyTile);
+  static constexpr int kTilesPerUnit = kUnitRows / kKeyTile;
+  using Shape = HopperShape<kHeadDim, kUnitRows>;
+  using Shared = HopperShared<kHeadDim, kUnitRows>;
 
   __device__ __forceinline__ Producer(const Problem& problem, const ListWork& work, const HopperMaps& maps,
                                       Shared& shared)
       : problem_(problem), work_(work), maps_(maps), shared_(shared) {}
 
   __device__ __forceinline__ void run(int* next_item) {
-    int count = kList ? *work_.item_count : problem_.query_heads * problem_.query_tiles;
-    while (true) {
-      int index = atomicAdd(next_item, 1);
-      if (index >= count) break;
-      produce(index);
-    }
+    next_item_ = next_item;
+    count_ = kList ? *work_.item_count : problem_.query_heads * problem_.query_tiles;
+    take();
+    while (next_.index < count_) produce();
     ConsumerItem last = {};
     last.head = -1;
     announce(last);
@@ -29,6 +29,37 @@ class Producer {
   }
 
  private:
+  // An item that this block has taken and not begun.
+  struct Taken {
+    int index;
+    WorkItem part;
+    int list;
+    int list_begin;  // of its tiles among all
+    int tiles;
+  };
+
+  // List entries of a unit as they lie in memory, so that reading them does not hold up the copies before.
+  struct Entries {
+    uint32_t tile[kTilesPerUnit];
+  };
+
+  // Takes the next item. Called while the copies of the current one's first units are under way: the chain of dependent
+  // reads then costs nothing.
+  __device__ __forceinline__ void take() {
+    next_.index = atomicAdd(next_item_, 1);
+    if (next_.index >= count_) return;
+    if constexpr (kList) {
+      next_.part = work_.items[next_.index];
+      next_.list = list_of(problem_, work_.list_heads, next_.part.row);
+      next_.list_begin = work_.tile_begin[next_.list];
+      next_.tiles = work_.tile_begin[next_.list + 1] - next_.list_begin;
+    } else {
+      next_.part = {};
+      next_.part.row = dense_row(problem_, next_.index);
+      next_.part.slot = -1;
+    }
+  }
+
   __device__ __forceinline__ void announce(const ConsumerItem& item) {
     ptx::mbarrier_wait(&shared_.item_empty[items_.stage], items_.parity ^ 1);
     shared_.item[items_.stage] = item;
@@ -36,114 +67,181 @@ class Producer {
     items_.next();
   }
 
-  __device__ __forceinline__ void produce(int index) {
-    WorkItem part = {};
-    if constexpr (kList) {
-      part = work_.items[index];
-    } else {
-      part.row = dense_row(problem_, index);
-      part.slot = -1;
-    }
-    int head = part.row / problem_.query_tiles;
-    QueryTile tile = query_tile(problem_, part.row % problem_.query_tiles);
+  __device__ __forceinline__ void produce() {
+    now_ = next_;
+    int head = now_.part.row / problem_.query_tiles;
+    QueryTile tile = query_tile(problem_, now_.part.row % problem_.query_tiles);
     const SequenceRange& range = problem_.sequence[tile.sequence];
-    if constexpr (!kList) part.count = visible_tiles(tile, range.key_rows, kKeyTile);
-
-    announce({head, part.count, tile.first_row, tile.rows, tile.position, range.key_rows, part.slot, 0});
-    if (part.count == 0) return;
-    load_queries(head, tile.first_row);
-
-    int list = 0;
-    int list_begin = 0;
-    int tiles = part.count;
-    if constexpr (kList) {
-      list = list_of(problem_, work_.list_heads, part.row);
-      list_begin = work_.tile_begin[list];
-      tiles = work_.tile_begin[list + 1] - list_begin;
-    }
+    if constexpr (!kList) now_.tiles = now_.part.count = visible_tiles(tile, range.key_rows, kKeyTile);
+    int count = now_.part.count;
+    announce({head, count, tile.first_row, tile.rows, tile.position, range.key_rows, now_.part.slot, 0});
     // Where columns of this list lie among the compacted ones.
-    int column_owner = kList ? tile.sequence * work_.list_heads + list / problem_.query_tiles : 0;
-    Source source{head / (problem_.query_heads / problem_.kv_heads), range.key_begin, column_owner, list};
+    int column_owner = kList ? tile.sequence * work_.list_heads + now_.list / problem_.query_tiles : 0;
+    Source source{head / (problem_.query_heads / problem_.kv_heads), range.key_begin, column_owner};
 
-    uint32_t pending = 0;  // unit whose values are still to be loaded
-    int pending_row = 0;
-    for (int u = 0; u < part.count; ++u) {
-      int unit = part.begin + u;
-      uint32_t entry;
-      int row;
-      if (unit < tiles) {
-        if constexpr (kList) {
-          entry = work_.tiles[list_begin + tiles - 1 - unit];
-        } else {
-          uint32_t key_tile = static_cast<uint32_t>(tiles - 1 - unit);
-          entry =
-              key_tile | (needs_mask(tile, range.key_rows, kKeyTile, static_cast<int>(key_tile)) ? kMaskedTile : 0u);
-        }
-        row = static_cast<int>(entry & kTileIndex) * kKeyTile;
-      } else {
-        entry = kColumnUnit | kMaskedTile;
-        row = (unit - tiles) * kKeyTile;
-      }
-      load_keys(source, entry, row);
-      if (u > 0) load_values(source, pending, pending_row);
-      pending = entry;
-      pending_row = row;
+    Unit pending = {};  // whose values are still to be loaded
+    Entries entries = read(0, count);
+    Entries after = read(1, count);
+    for (int u = 0; u < count; ++u) {
+      Unit unit = kList ? list_unit(u, entries) : dense_unit(u, tile, range.key_rows);
+      entries = after;
+      after = read(u + 2, count);
+#if T_L2P
+      if (kList && u + 1 < count) prefetch(source, list_unit(u + 1, entries));
+#endif
+      load_keys(source, unit);
+      // The first keys wait for no one, the queries for the end of the item before.
+      if (u == 0) load_queries(head, tile.first_row);
+      if (u > 0) load_values(source, pending);
+      pending = unit;
+      if (u == 1) take();
     }
-    load_values(source, pending, pending_row);
+    if (count > 0) load_values(source, pending);
+    if (count < 2) take();
   }
 
   struct Source {
-    int kv_head, key_begin, column_owner, list;
+    int kv_head, key_begin, column_owner;
   };
+
+  struct Unit {
+    uint32_t flags;                // kColumnUnit, kMaskedTile
+    int row[kTilesPerUnit];        // first row of each tile; of a column unit, its first column
+    int first_key[kTilesPerUnit];  // what the mask counts from: the row, or kHiddenKey
+  };
+
+  // Tiles of a list are visited from the last to the first, then its columns.
+  __device__ __forceinline__ int tile_units() const { return (now_.tiles + kTilesPerUnit - 1) / kTilesPerUnit; }
+
+  __device__ __forceinline__ Entries read(int u, int count) const {
+    Entries entries = {};
+    int unit = now_.part.begin + u;
+    if (!kList || u >= count || unit >= tile_units()) return entries;
+#pragma unroll
+    for (int t = 0; t < kTilesPerUnit; ++t) {
+      // An odd list's last unit holds its tile twice; the second is hidden.
+      int index = max(now_.tiles - 1 - unit * kTilesPerUnit - t, 0);
+      entries.tile[t] = work_.tiles[now_.list_begin + index];
+    }
+    return entries;
+  }
+
+  __device__ __forceinline__ Unit list_unit(int u, const Entries& entries) const {
+    int index = now_.part.begin + u;
+    Unit unit = {};
+    if (index >= tile_units()) {
+      unit.flags = kColumnUnit | kMaskedTile;
+      unit.row[0] = (index - tile_units()) * kUnitRows;
+      return unit;
+    }
+#pragma unroll
+    for (int t = 0; t < kTilesPerUnit; ++t) {
+      bool absent = index * kTilesPerUnit + t >= now_.tiles;
+      unit.row[t] = static_cast<int>(entries.tile[t] & kTileIndex) * kKeyTile;
+      unit.first_key[t] = absent ? kHiddenKey : unit.row[t];
+      unit.flags |= absent ? kMaskedTile : entries.tile[t] & kMaskedTile;
+    }
+    return unit;
+  }
+
+  __device__ __forceinline__ Unit dense_unit(int u, const QueryTile& tile, int key_rows) const {
+    int index = now_.tiles - 1 - u;
+    Unit unit = {};
+    unit.flags = needs_mask(tile, key_rows, kKeyTile, index) ? kMaskedTile : 0u;
+    unit.row[0] = unit.first_key[0] = index * kKeyTile;
+    return unit;
+  }
 
   __device__ __forceinline__ void load_queries(int head, int first_row) {
     ptx::mbarrier_wait(&shared_.queries_empty, queries_parity_ ^ 1);
     ptx::mbarrier_arrive_expect(&shared_.queries_full, Shape::kQueryBytes);
-    load_boxes(shared_.queries, &maps_.queries, &shared_.queries_full, kQueryTile, head, first_row);
+#pragma unroll
+    for (int box = 0; box < Shape::kBoxes; ++box) {
+      ptx::tma_load_3d(shared_.queries + box * kQueryTile * kBoxRowBytes, &maps_.queries, &shared_.queries_full,
+                       box * kBoxChannels, head, first_row);
+    }
     queries_parity_ ^= 1;
   }
 
-  __device__ __forceinline__ void load_keys(const Source& source, uint32_t entry, int row) {
+  __device__ __forceinline__ void load_keys(const Source& source, const Unit& unit) {
     int stage = keys_.stage;
     uint64_t* full = &shared_.keys_full[stage];
-    ptx::mbarrier_wait(&shared_.keys_empty[stage], keys_.parity ^ 1);
-    shared_.unit[stage] = entry;
-    if (kList && (entry & kColumnUnit)) {
-      constexpr uint32_t kPositionBytes = kKeyTile * 4;
-      constexpr uint32_t kKeepBytes = kKeyTile / 8;
-      static_assert(kKeepBytes >= 8);
-      int64_t columns = int64_t{source.column_owner} * work_.column_stride + row;
-      const uint32_t* keep = work_.column_keep + (int64_t{source.list} * work_.column_stride + row) / 32;
+    if (kList && (unit.flags & kColumnUnit)) {
+      constexpr uint32_t kPositionBytes = kUnitRows * 4;
+      constexpr int kWords = kUnitRows / 32;
+      int64_t columns = int64_t{source.column_owner} * work_.column_stride + unit.row[0];
+      const uint32_t* from = work_.column_keep + (int64_t{now_.list} * work_.column_stride + unit.row[0]) / 32;
+      uint32_t keep[kWords];
 #pragma unroll
-      for (int word = 0; word < kKeyTile / 32; ++word) shared_.column_keep[stage][word] = keep[word];
+      for (int word = 0; word < kWords; ++word) keep[word] = from[word];
+      ptx::mbarrier_wait(&shared_.keys_empty[stage], keys_.parity ^ 1);
+      shared_.unit[stage] = unit.flags;
+#pragma unroll
+      for (int word = 0; word < kWords; ++word) shared_.column_keep[stage][word] = keep[word];
       ptx::mbarrier_arrive_expect(full, Shape::kTileBytes + kPositionBytes);
       ptx::bulk_load(shared_.column_position[stage], work_.columns + columns, kPositionBytes, full);
-      load_boxes(shared_.keys[stage], &maps_.column_keys, full, kKeyTile, source.column_owner, row);
+      load_columns(shared_.keys[stage], &maps_.column_keys, full, source, unit);
     } else {
+      ptx::mbarrier_wait(&shared_.keys_empty[stage], keys_.parity ^ 1);
+      shared_.unit[stage] = unit.flags;
+#pragma unroll
+      for (int t = 0; t < kTilesPerUnit; ++t) shared_.first_key[stage][t] = unit.first_key[t];
       ptx::mbarrier_arrive_expect(full, Shape::kTileBytes);
-      load_boxes(shared_.keys[stage], &maps_.keys, full, kKeyTile, source.kv_head, source.key_begin + row);
+      load_tiles(shared_.keys[stage], &maps_.keys, full, source, unit);
     }
     keys_.next();
   }
 
-  __device__ __forceinline__ void load_values(const Source& source, uint32_t entry, int row) {
+  __device__ __forceinline__ void load_values(const Source& source, const Unit& unit) {
     int stage = values_.stage;
     uint64_t* full = &shared_.values_full[stage];
     ptx::mbarrier_wait(&shared_.values_empty[stage], values_.parity ^ 1);
     ptx::mbarrier_arrive_expect(full, Shape::kTileBytes);
-    if (kList && (entry & kColumnUnit)) {
-      load_boxes(shared_.values[stage], &maps_.column_values, full, kKeyTile, source.column_owner, row);
+    if (kList && (unit.flags & kColumnUnit)) {
+      load_columns(shared_.values[stage], &maps_.column_values, full, source, unit);
     } else {
-      load_boxes(shared_.values[stage], &maps_.values, full, kKeyTile, source.kv_head, source.key_begin + row);
+      load_tiles(shared_.values[stage], &maps_.values, full, source, unit);
     }
     values_.next();
   }
 
-  __device__ __forceinline__ void load_boxes(unsigned char* shared, const CUtensorMap* map, uint64_t* full, int rows,
+  __device__ __forceinline__ void load_tiles(unsigned char* shared, const CUtensorMap* map, uint64_t* full,
+                                             const Source& source, const Unit& unit) {
+#pragma unroll
+    for (int t = 0; t < kTilesPerUnit; ++t) {
+      load_boxes(shared, t, map, full, source.kv_head, source.key_begin + unit.row[t]);
+    }
+  }
+
+  __device__ __forceinline__ void load_columns(unsigned char* shared, const CUtensorMap* map, uint64_t* full,
+                                               const Source& source, const Unit& unit) {
+#pragma unroll
+    for (int t = 0; t < kTilesPerUnit; ++t) {
+      load_boxes(shared, t, map, full, source.column_owner, unit.row[0] + t * kKeyTile);
+    }
+  }
+
+  // Tile `t` of a unit: kKeyTile rows, box by box.
+  __device__ __forceinline__ void load_boxes(unsigned char* shared, int t, const CUtensorMap* map, uint64_t* full,
                                              int head, int row) {
 #pragma unroll
     for (int box = 0; box < Shape::kBoxes; ++box) {
-      ptx::tma_load_3d(shared + box * rows * kBoxRowBytes, map, full, box * kBoxChannels, head, row);
+      ptx::tma_load_3d(shared + (box * kUnitRows + t * kKeyTile) * kBoxRowBytes, map, full, box * kBoxChannels, head,
+                       row);
+    }
+  }
+
+  // Brings a unit's keys and values from device memory into the L2 cache.
+  __device__ __forceinline__ void prefetch(const Source& source, const Unit& unit) {
+    if (unit.flags & kColumnUnit) return;
+#pragma unroll
+    for (int t = 0; t < kTilesPerUnit; ++t) {
+#pragma unroll
+      for (int box = 0; box < Shape::kBoxes; ++box) {
+        int row = source.key_begin + unit.row[t];
+        ptx::tma_prefetch_3d(&maps_.keys, box * kBoxChannels, source.kv_head, row);
+        ptx::tma_prefetch_3d(&maps_.values, box * kBoxChannels, source.kv_head, row);
+      }
     }
   }
 
@@ -159,6 +257,10 @@ class Producer {
   const ListWork& work_;
   const HopperMaps& maps_;
   Shared& shared_;
+  int* next_item_ = nullptr;
+  int count_ = 0;
+  Taken next_;
+  Taken now_;
   Ring<2> items_;
   Ring<Shape::kStages> keys_;
   Ring<Shape::kStages> values_;

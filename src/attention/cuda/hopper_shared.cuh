@@ -23,6 +23,10 @@ struct ConsumerItem {
 // What a pipeline stage holds.
 constexpr uint32_t kColumnUnit = 0x40000000u;
 
+// First key of a tile that is not there: beyond every row.
+constexpr int32_t kHiddenKey = 1 << 30;
+
+// kKeyTile: keys of a unit, see unit_rows().
 template <int kHeadDim, int kKeyTile>
 struct HopperShape {
   static constexpr int kBoxes = (kHeadDim + kBoxChannels - 1) / kBoxChannels;
@@ -42,7 +46,8 @@ struct alignas(1024) HopperShared {
   unsigned char values[Shape::kStages][Shape::kTileBytes];
   alignas(16) int32_t column_position[Shape::kStages][kKeyTile];
   alignas(16) uint32_t column_keep[Shape::kStages][kKeyTile / 32];
-  uint32_t unit[Shape::kStages];  // tile entry, or kColumnUnit
+  uint32_t unit[Shape::kStages];         // kMaskedTile, kColumnUnit
+  int32_t first_key[Shape::kStages][2];  // of the tiles that the unit is made of
   ConsumerItem item[2];
   uint64_t queries_full, queries_empty;
   uint64_t keys_full[Shape::kStages], keys_empty[Shape::kStages];

@@ -10,9 +10,9 @@ constexpr int kPlanThreads = 1024;
 
 __device__ int units_of(const Problem& problem, const ListWork& work, int row) {
   int list = list_of(problem, work.list_heads, row);
-  int units = work.tile_begin[list + 1] - work.tile_begin[list];
-  if (work.column_cut) units += (work.column_cut[list] + work.key_tile - 1) / work.key_tile;
-  return units;
+  int columns = work.column_cut ? work.column_cut[list] : 0;
+  return list_units(work.tile_begin[list + 1] - work.tile_begin[list], columns, work.key_tile,
+                    unit_rows(problem.head_dim, work.key_tile));
 }
 
 // Exclusive prefix sums of one value per thread; `total` receives the sum. All threads of the block call it.
@@ -141,7 +141,8 @@ __global__ void column_keep_kernel(const __grid_constant__ Problem problem, cons
   int begin = work.tile_begin[list];
   int count = work.tile_begin[list + 1] - begin;
   int cut = work.column_cut[list];
-  int padded = (cut + work.key_tile - 1) / work.key_tile * work.key_tile;
+  int unit = unit_rows(problem.head_dim, work.key_tile);
+  int padded = (cut + unit - 1) / unit * unit;
   const int32_t* columns = work.columns + int64_t{owner} * work.column_stride;
   uint32_t* words = keep + int64_t{list} * (work.column_stride / 32);
   for (int c = lane; c < padded; c += 32) {

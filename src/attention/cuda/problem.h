@@ -78,6 +78,17 @@ TESSERA_HOST_DEVICE int32_t visible_tiles(const QueryTile& tile, int32_t key_row
   return (seen + key_tile - 1) / key_tile;
 }
 
+// Keys that the Hopper kernel multiplies at a time: two listed tiles of 64 rows where shared memory holds them.
+TESSERA_HOST_DEVICE constexpr int32_t unit_rows(int32_t head_dim, int32_t key_tile) {
+  return key_tile == 64 && head_dim <= 128 ? 128 : key_tile;
+}
+
+// Units of a list: its tiles, then its columns.
+TESSERA_HOST_DEVICE constexpr int32_t list_units(int32_t tiles, int32_t columns, int32_t key_tile, int32_t unit_rows) {
+  int32_t tiles_per_unit = unit_rows / key_tile;
+  return (tiles + tiles_per_unit - 1) / tiles_per_unit + (columns + unit_rows - 1) / unit_rows;
+}
+
 // True when some (query row, key row) pair of the key tile is hidden by causality or lies beyond the rows.
 TESSERA_HOST_DEVICE bool needs_mask(const QueryTile& tile, int32_t key_rows, int32_t key_tile, int32_t index) {
   int32_t end = (index + 1) * key_tile;

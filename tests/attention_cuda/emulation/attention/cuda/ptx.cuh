@@ -98,6 +98,7 @@ inline void __syncwarp() { this_warp().meet.arrive_and_wait(); }
 inline void __syncthreads() { the_block->all.arrive_and_wait(); }
 inline int atomicAdd(int* counter, int value) { return std::atomic_ref<int>(*counter).fetch_add(value); }
 inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
 
 namespace ptx {
 
@@ -150,6 +151,7 @@ inline void complete(uint64_t* barrier, int64_t bytes) {
   settle(found);
 }
 
+inline void tma_prefetch_3d(const CUtensorMap*, int, int, int) {}
 inline void tma_load_3d(void* shared, const CUtensorMap* map, uint64_t* barrier, int channel, int head, int row) {
   EmulatedMap from;
   std::memcpy(&from, map, sizeof(from));
