@@ -114,7 +114,7 @@ Chosen choose(const Specimen& from, const Wish& wish, bool descending) {
                           .forced_columns = 2};
   std::copy(from.own_tile.begin(), from.own_tile.end(), choice.own_tile);
   cuda::ChoiceShared shared;
-  const cuda::LineBlock block{.descending = descending};
+  const cuda::SearchBlock block{.descending = descending};
   cuda::choose_columns(block, choice, shared);
   const auto size = static_cast<size_t>(from.geometry.key_rows);
   for (size_t c = 0; c < static_cast<size_t>(count); ++c) {

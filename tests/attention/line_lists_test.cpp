@@ -142,7 +142,8 @@ TEST(LineLists, DiagonalTilesEqualDefinition) {
 
 // 1,048,576 rows, 32 heads, the lines of MInference at the measured density of 3.1 % fit 256 MB.
 TEST(LineLists, MillionTokenListsFit) {
-  cuda::LineListArguments arguments{.heads = 32};
+  cuda::LineListArguments arguments;
+  arguments.heads = 32;
   arguments.rule = {.query_rows = 1 << 20, .key_rows = 1 << 20};
   const int64_t causal = int64_t{8192} * 8193 / 2;
   EXPECT_LE(cuda::line_list_bytes(arguments, 1024, 32 * causal * 31 / 1000), int64_t{256} * 1000 * 1000);

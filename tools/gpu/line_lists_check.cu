@@ -131,7 +131,7 @@ bool check(int32_t query_rows, int32_t key_rows, int32_t heads, int32_t key_tile
   lists.column_count = device<int32_t>(head_count);
   lists.column_cut = device<int32_t>(all);
   lists.distances = device<int32_t>(head_count * 6096);
-  lists.distance_bits = device<uint32_t>(head_count * static_cast<std::size_t>((key_rows + 31) / 32));
+  lists.distance_bits = device<uint32_t>(head_count * static_cast<std::size_t>(distance_words(key_rows)));
   lists.counts = device<int32_t>(all + 1);
   lists.tile_begin = device<int32_t>(all + 1);
   lists.tiles = device<uint32_t>(expected.tiles.size());

@@ -121,6 +121,50 @@ def check_recall(library, case, name, **fields):
     expect(torch.equal(first_run[0], case.out) and torch.equal(first_run[1], case.lse), f"{name}: repeat is bit-identical")
 
 
+def check_blocks(library, case, name, method, **fields):
+    """Lists against scores in fp64: everything clearly above the limit is listed, nothing clearly below it."""
+    selected, scratch = run(library, case, method, **fields)
+    lists = Lists(case, selected, scratch)
+    size = 32 if method == "block_lse" else 128
+    first = case.key_rows - case.query_rows
+    window, sinks, dense = fields.get("window", 3968), fields.get("sinks", 30), fields.get("dense_rows", 0)
+
+    def means(x):
+        padded = torch.nn.functional.pad(x.double(), (0, 0, 0, -len(x) % size)).view(-1, size, x.shape[1]).sum(1)
+        rows = torch.full((len(padded),), float(size), device="cuda", dtype=torch.float64)
+        rows[-1] -= -len(x) % size
+        return (padded / rows[:, None]).to(x.dtype).double()
+
+    wrong = missing = 0
+    for head in range(case.heads):
+        q, k = means(case.q[:, head]), means(case.k[:, head // case.group])
+        scores = q @ k.T / math.sqrt(case.q.shape[2])
+        last_own = first + torch.clamp((torch.arange(len(q), device="cuda") + 1) * size, max=case.query_rows) - 1
+        scores.masked_fill_(torch.arange(len(k), device="cuda")[None] * size > last_own[:, None], -math.inf)
+        for t in range(lists.tiles_per_head):
+            own = first + t * 128
+            end = first + min(case.query_rows, t * 128 + 128)
+            visible = (end + 127) // 128
+            parts = 128 // size
+            part = torch.nn.functional.pad(scores[t * parts:(t + 1) * parts], (0, parts), value=-math.inf)
+            tile = torch.stack([part[:, j * parts:(j + 1) * parts].flatten().logsumexp(0) for j in range(visible)])
+            key = torch.arange(visible, device="cuda")
+            forced = (key < (sinks + 127) // 128) | (key * 128 + 128 > own - window + 1)
+            if min(case.query_rows, t * 128 + 128) > case.query_rows - dense > 0 and dense > 0:
+                forced[:] = True
+            if fields.get("top_k", 0):
+                limit = torch.sort(tile, descending=True).values[min(fields["top_k"], visible) - 1]
+            else:
+                limit = tile.max() + math.log(fields.get("threshold", 0.01))
+            listed = torch.zeros(visible, dtype=torch.bool, device="cuda")
+            listed[lists.key_tiles(head, t).long()] = True
+            missing += ((tile > limit + 1e-2) | forced).logical_and(~listed).sum().item()
+            wrong += ((tile < limit - 1e-2) & ~forced).logical_and(listed).sum().item()
+    expect(missing == 0 and wrong == 0 and lists.overflow == 0, f"{name}: {missing} tiles missing, {wrong} wrong, "
+           f"{lists.entries.numel()} listed")
+    check_attention(case, lists, name)
+
+
 def check_errors(library):
     case = Case(256, 256, 2, 1)
     for name, call in (
@@ -153,6 +197,12 @@ def main():
         case = Case(1500, 2000, 4, 2)
         selected, scratch = run(library, case, "a_shape", sinks=150, window=300, dense_rows=dense_rows)
         check_attention(case, Lists(case, selected, scratch), f"a_shape 150 300 {dense_rows}")
+    small = {"sinks": 4, "window": 128}
+    check_blocks(library, Case(4000, 4000, 4, 2, sharp=10.0), "block_lse 4000", "block_lse", **small)
+    check_blocks(library, Case(700, 1900, 4, 4), "block_lse 700 of 1900", "block_lse", threshold=0.5, dense_rows=130, **small)
+    check_blocks(library, Case(4000, 4000, 4, 2, sharp=10.0), "block_mean 4000", "block_mean", **small)
+    check_blocks(library, Case(3000, 3000, 4, 1, head_dim=64, dtype=torch.float16), "block_mean top 5", "block_mean", top_k=5,
+                 **small)
     check_errors(library)
     print(f"failures: {failures}")
     sys.exit(failures > 0)

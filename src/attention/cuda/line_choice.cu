@@ -18,25 +18,25 @@ __device__ LineChoice of_head(LineChoice choice, int64_t head) {
   return choice;
 }
 
-__global__ void __launch_bounds__(kLineThreads) columns_kernel(const __grid_constant__ LineChoice choice) {
+__global__ void __launch_bounds__(kSearchThreads) columns_kernel(const __grid_constant__ LineChoice choice) {
   __shared__ ChoiceShared shared;
-  choose_columns(LineBlock{}, of_head(choice, blockIdx.x), shared);
+  choose_columns(SearchBlock{}, of_head(choice, blockIdx.x), shared);
 }
 
-__global__ void __launch_bounds__(kLineThreads) bands_kernel(const __grid_constant__ LineChoice choice) {
+__global__ void __launch_bounds__(kSearchThreads) bands_kernel(const __grid_constant__ LineChoice choice) {
   __shared__ ChoiceShared shared;
-  choose_bands(LineBlock{}, of_head(choice, blockIdx.x), shared);
+  choose_bands(SearchBlock{}, of_head(choice, blockIdx.x), shared);
 }
 
 }  // namespace
 
 int launch_choose_columns(const LineChoice& choice, int32_t heads, void* stream) {
-  columns_kernel<<<static_cast<unsigned>(heads), kLineThreads, 0, static_cast<cudaStream_t>(stream)>>>(choice);
+  columns_kernel<<<static_cast<unsigned>(heads), kSearchThreads, 0, static_cast<cudaStream_t>(stream)>>>(choice);
   return cudaGetLastError();
 }
 
 int launch_choose_bands(const LineChoice& choice, int32_t heads, void* stream) {
-  bands_kernel<<<static_cast<unsigned>(heads), kLineThreads, 0, static_cast<cudaStream_t>(stream)>>>(choice);
+  bands_kernel<<<static_cast<unsigned>(heads), kSearchThreads, 0, static_cast<cudaStream_t>(stream)>>>(choice);
   return cudaGetLastError();
 }
 

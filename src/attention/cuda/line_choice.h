@@ -77,22 +77,11 @@ struct LineChoice {
 };
 
 struct ChoiceShared {
-  uint32_t weight[256];
-  uint32_t count[256];
-  uint32_t scan[2][kLineThreads];
-  uint32_t threshold;
-  uint32_t need;
-  uint32_t room;
+  SearchShared search;
+  uint32_t scan[2][kSearchThreads];
   uint32_t before;
   uint32_t mass;
   uint32_t cost;
-  uint32_t dense;
-};
-
-struct ChoiceItem {
-  uint32_t key;     // 0: never taken
-  uint32_t weight;  // towards the target
-  bool column;
 };
 
 TESSERA_SIMT inline uint32_t mass_weight(float mass) { return static_cast<uint32_t>(mass * kMassUnits); }
@@ -107,18 +96,18 @@ TESSERA_SIMT inline ChoiceScale choice_scale(const LineChoice& choice) {
   return {kCostUnits / dense, choice.poorest * static_cast<float>(choice.row_count) / dense};
 }
 
-TESSERA_SIMT inline ChoiceItem make_item(const LineChoice& choice, const ChoiceScale& scale, float gain, float mass,
+TESSERA_SIMT inline SearchItem make_item(const LineChoice& choice, const ChoiceScale& scale, float gain, float mass,
                                          float cost) {
-  if (cost <= 0) return {0, 0, false};
+  if (cost <= 0) return {};
   const float worth = gain / cost;
   const bool by_mass = choice.target == ChoiceTarget::recall;
   const uint32_t weight = by_mass ? mass_weight(mass) : static_cast<uint32_t>(cost * scale.cost_units);
-  return {worth > scale.poorest || (!by_mass && worth > 0) ? order_key(worth) : 0, weight, false};
+  return {worth > scale.poorest || (!by_mass && worth > 0) ? order_key(worth) : 0, weight, 0};
 }
 
-TESSERA_SIMT inline ChoiceItem band_item(const LineChoice& choice, const ChoiceScale& scale, int32_t band) {
+TESSERA_SIMT inline SearchItem band_item(const LineChoice& choice, const ChoiceScale& scale, int32_t band) {
   const float mass = choice.band_mass[band];
-  ChoiceItem item = make_item(choice, scale, mass, mass, static_cast<float>(choice.geometry.seen_by(band)));
+  SearchItem item = make_item(choice, scale, mass, mass, static_cast<float>(choice.geometry.seen_by(band)));
   if (band < choice.forced_bands) item.key = 0xffffffffu;
   return item;
 }
@@ -127,46 +116,16 @@ TESSERA_SIMT inline float column_cost(const LineChoice& choice, int32_t column) 
   return static_cast<float>(choice.geometry.seen_by(column / kBandRows)) / kBandRows;
 }
 
-TESSERA_SIMT inline ChoiceItem column_item(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
+TESSERA_SIMT inline SearchItem column_item(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
   const float mass = choice.column_mass[column];
-  ChoiceItem item = make_item(choice, scale, mass - choice.column_top[column], mass, column_cost(choice, column));
+  SearchItem item = make_item(choice, scale, mass - choice.column_top[column], mass, column_cost(choice, column));
   if (column < choice.forced_columns) item.key = 0xffffffffu;
-  item.column = true;
+  item.count = 1;
   return item;
 }
 
-// Smallest key of the choice: items from the largest key down, until their weights reach shared.need or their columns
-// fill shared.room.
-template <typename ItemAt>
-TESSERA_SIMT inline void search_threshold(const LineBlock& block, int32_t items, const ItemAt& at,
-                                          ChoiceShared& shared) {
-  block.each([&](int thread) {
-    if (thread == 0) shared.threshold = 0;
-  });
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    block.each([&](int thread) { shared.weight[thread] = shared.count[thread] = 0; });
-    block.each([&](int thread) {
-      for (int32_t i = thread; i < items; i += kLineThreads) {
-        const ChoiceItem item = at(i);
-        if (item.key == 0 || (shift < 24 && (item.key ^ shared.threshold) >> (shift + 8) != 0)) continue;
-        LineBlock::add(&shared.weight[item.key >> shift & 255u], item.weight);
-        if (item.column) LineBlock::add(&shared.count[item.key >> shift & 255u], 1);
-      }
-    });
-    block.each([&](int thread) {
-      if (thread != 0) return;
-      int bin = 255;
-      for (; bin > 0 && shared.weight[bin] < shared.need && shared.count[bin] < shared.room; --bin) {
-        shared.need -= shared.weight[bin];
-        shared.room -= shared.count[bin];
-      }
-      shared.threshold |= static_cast<uint32_t>(bin) << shift;
-    });
-  }
-}
-
-TESSERA_SIMT inline bool is_chosen(const ChoiceItem& item, const ChoiceShared& shared) {
-  return item.key != 0 && item.key >= shared.threshold;
+TESSERA_SIMT inline bool is_chosen(const SearchItem& item, const ChoiceShared& shared) {
+  return item.key != 0 && item.key >= shared.search.threshold;
 }
 
 TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
@@ -176,11 +135,11 @@ TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
 }
 
 // Step 1.
-TESSERA_SIMT inline void choose_columns(const LineBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t bands = choice.geometry.key_tiles();
   block.each([&](int thread) {
-    for (int32_t band = thread; band < bands; band += kLineThreads) {
+    for (int32_t band = thread; band < bands; band += kSearchThreads) {
       float mass = 0;
       for (int32_t g = 0; g < choice.groups; ++g) {
         const int32_t tile = choice.own_tile[g] - band;
@@ -189,8 +148,8 @@ TESSERA_SIMT inline void choose_columns(const LineBlock& block, const LineChoice
       choice.band_mass[band] = mass;
     }
     if (thread == 0) {
-      shared.need = target_weight(choice);
-      shared.room = static_cast<uint32_t>(choice.column_room);
+      shared.search.need = target_weight(choice);
+      shared.search.room = static_cast<uint32_t>(choice.column_room);
       shared.before = 0;
     }
   });
@@ -198,8 +157,8 @@ TESSERA_SIMT inline void choose_columns(const LineBlock& block, const LineChoice
   search_threshold(
       block, bands + rows,
       [&](int32_t i) { return i < bands ? band_item(choice, scale, i) : column_item(choice, scale, i - bands); },
-      shared);
-  constexpr int32_t kChunk = kLineThreads * kLineItems;
+      shared.search);
+  constexpr int32_t kChunk = kSearchThreads * kLineItems;
   for (int32_t chunk = 0; chunk < rows; chunk += kChunk) {
     block.each([&](int thread) {
       uint32_t found = 0;
@@ -218,7 +177,7 @@ TESSERA_SIMT inline void choose_columns(const LineBlock& block, const LineChoice
       }
     });
     block.each([&](int thread) {
-      if (thread == 0) shared.before += shared.scan[0][kLineThreads - 1];
+      if (thread == 0) shared.before += shared.scan[0][kSearchThreads - 1];
     });
   }
   block.each([&](int thread) {
@@ -244,16 +203,16 @@ TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) 
 }
 
 // Takes the chosen columns out of the tile masses and bands; adds up their mass and cost.
-TESSERA_SIMT inline void subtract_columns(const LineBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+TESSERA_SIMT inline void subtract_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t tiles = choice.geometry.key_tiles();
   block.each([&](int thread) {
-    if (thread == 0) shared.mass = shared.cost = shared.dense = 0;
+    if (thread == 0) shared.mass = shared.cost = 0;
   });
   block.each([&](int thread) {
     uint32_t mass = 0;
     uint32_t cost = 0;
-    for (int32_t tile = thread; tile < tiles; tile += kLineThreads) {
+    for (int32_t tile = thread; tile < tiles; tile += kSearchThreads) {
       const int32_t first = first_column(choice, tile * kBandRows);
       const int32_t last = first_column(choice, (tile + 1) * kBandRows);
       for (int32_t c = first; c < last; ++c) {
@@ -267,11 +226,11 @@ TESSERA_SIMT inline void subtract_columns(const LineBlock& block, const LineChoi
         choice.tile_mass[g * tiles + tile] = rest > 0 ? rest : 0;
       }
     }
-    LineBlock::add(&shared.mass, mass);
-    LineBlock::add(&shared.cost, cost);
+    SearchBlock::add(&shared.mass, mass);
+    SearchBlock::add(&shared.cost, cost);
   });
   block.each([&](int thread) {
-    for (int32_t band = thread; band < tiles; band += kLineThreads) {
+    for (int32_t band = thread; band < tiles; band += kSearchThreads) {
       float mass = 0;
       for (int32_t g = 0; g < choice.groups; ++g) {
         const int32_t tile = choice.own_tile[g] - band;
@@ -283,18 +242,18 @@ TESSERA_SIMT inline void subtract_columns(const LineBlock& block, const LineChoi
 }
 
 // Bands up to the threshold as bits; their mass and cost join the columns'.
-TESSERA_SIMT inline void take_bands(const LineBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+TESSERA_SIMT inline void take_bands(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t bands = choice.geometry.key_tiles();
   block.each([&](int thread) {
-    for (int32_t word = thread; word < (bands + 31) / 32; word += kLineThreads) {
+    for (int32_t word = thread; word < (bands + 31) / 32; word += kSearchThreads) {
       uint32_t bits = 0;
       for (int32_t band = word * 32; band < bands && band < word * 32 + 32; ++band) {
         if (!is_chosen(band_item(choice, scale, band), shared)) continue;
         bits |= 1u << (band % 32);
-        LineBlock::add(&shared.mass, mass_weight(choice.band_mass[band]));
-        LineBlock::add(&shared.cost,
-                       static_cast<uint32_t>(static_cast<float>(choice.geometry.seen_by(band)) * scale.cost_units));
+        SearchBlock::add(&shared.mass, mass_weight(choice.band_mass[band]));
+        SearchBlock::add(&shared.cost,
+                         static_cast<uint32_t>(static_cast<float>(choice.geometry.seen_by(band)) * scale.cost_units));
       }
       choice.band_bits[word] = bits;
     }
@@ -302,7 +261,7 @@ TESSERA_SIMT inline void take_bands(const LineBlock& block, const LineChoice& ch
 }
 
 // Step 2.
-TESSERA_SIMT inline void choose_bands(const LineBlock& block, LineChoice choice, ChoiceShared& shared) {
+TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choice, ChoiceShared& shared) {
   const int32_t bands = choice.geometry.key_tiles();
   const ChoiceScale scale = choice_scale(choice);
   subtract_columns(block, choice, shared);
@@ -314,13 +273,13 @@ TESSERA_SIMT inline void choose_bands(const LineBlock& block, LineChoice choice,
     block.each([&](int thread) {
       if (thread != 0) return;
       const uint32_t wanted = target_weight(choice);
-      shared.need = wanted > spent ? wanted - spent : 0;
-      shared.room = 0xffffffffu;
+      shared.search.need = wanted > spent ? wanted - spent : 0;
+      shared.search.room = 0xffffffffu;
       shared.mass = column_mass;
       shared.cost = column_cost_units;
     });
     search_threshold(
-        block, bands, [&](int32_t i) { return band_item(choice, scale, i); }, shared);
+        block, bands, [&](int32_t i) { return band_item(choice, scale, i); }, shared.search);
     take_bands(block, choice, shared);
   };
   search();
@@ -330,7 +289,8 @@ TESSERA_SIMT inline void choose_bands(const LineBlock& block, LineChoice choice,
   block.each([](int) {});  // all have read before anyone writes again
   if ((missed || costly) && choice.dense_fits) {
     block.each([&](int thread) {
-      for (int32_t word = thread; word < (bands + 31) / 32; word += kLineThreads) choice.band_bits[word] = 0xffffffffu;
+      for (int32_t word = thread; word < (bands + 31) / 32; word += kSearchThreads)
+        choice.band_bits[word] = 0xffffffffu;
       if (thread != 0) return;
       *choice.column_count = 0;
       choice.report[0] = choice.report[1] = 1;

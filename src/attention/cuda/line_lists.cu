@@ -5,18 +5,27 @@
 namespace tessera::attention::cuda {
 namespace {
 
-__global__ void __launch_bounds__(kLineThreads) largest_kernel(LargestArguments line, int64_t stride, int32_t* count) {
+struct LargestTask {
+  LargestArguments line;  // of head 0
+  int64_t stride = 0;     // of the indices
+  int32_t* count = nullptr;
+  int32_t words = 0;
+  uint32_t* bits = nullptr;  // the indices as bits too; null: not wanted
+  uint32_t* summary = nullptr;
+};
+
+// Grid (heads, tasks).
+__global__ void __launch_bounds__(kSearchThreads) largest_kernel(LargestTask first, LargestTask second) {
   __shared__ LargestShared shared;
   const int64_t head = blockIdx.x;
-  line.values += head * line.size;
-  line.indices += head * stride;
-  if (count != nullptr && threadIdx.x == 0) count[head] = line.count;
-  write_largest(LineBlock{}, line, shared);
-}
-
-__global__ void __launch_bounds__(kLineThreads)
-    bits_kernel(const int32_t* distances, int32_t count, int32_t words, uint32_t* bits) {
-  write_bits(LineBlock{}, {distances + int64_t{blockIdx.x} * count, count, words, bits + int64_t{blockIdx.x} * words});
+  LargestTask task = blockIdx.y == 0 ? first : second;
+  task.line.values += head * task.line.size;
+  task.line.indices += head * task.stride;
+  if (task.count != nullptr && threadIdx.x == 0) task.count[head] = task.line.count;
+  write_largest(SearchBlock{}, task.line, shared);
+  if (task.bits == nullptr) return;
+  write_bits(SearchBlock{}, {task.line.indices, task.line.count, task.words, task.bits + head * task.words,
+                             task.summary + head * ((task.words + 31) / 32)});
 }
 
 struct ListTarget {
@@ -31,7 +40,10 @@ __global__ void __launch_bounds__(kLineThreads) tiles_kernel(TileRule rule, int3
   __shared__ TileListShared shared;
   const int64_t head = blockIdx.y;
   const int64_t list = head * gridDim.x + blockIdx.x;
-  if (rule.distances != nullptr) rule.distances += head * words;
+  if (rule.distances != nullptr) {
+    rule.distances += head * words;
+    rule.summary += head * ((words + 31) / 32);
+  }
   if (rule.bands != nullptr) rule.bands += head * (((rule.key_rows + 127) / 128 + 31) / 32);
   const auto tile = static_cast<int32_t>(blockIdx.x);
   if (target.begin == nullptr) {
@@ -91,20 +103,29 @@ int build_line_lists(const LineListArguments& arguments, const LineLists& lists,
 
   cudaMemsetAsync(lists.overflow, 0, sizeof(uint32_t), stream);
   cudaMemsetAsync(lists.counts + all, 0, sizeof(int32_t), stream);
+  LargestTask tasks[2];
+  unsigned task_count = 0;
   if (arguments.column_mass != nullptr) {
-    const LargestArguments line{arguments.column_mass, rule.key_rows, arguments.forced_columns,
-                                kept(arguments.columns_kept), lists.columns};
-    largest_kernel<<<heads, kLineThreads, 0, stream>>>(line, lists.column_stride, lists.column_count);
+    tasks[task_count++] = {.line = {arguments.column_mass, rule.key_rows, arguments.forced_columns,
+                                    kept(arguments.columns_kept), lists.columns},
+                           .stride = lists.column_stride,
+                           .count = lists.column_count};
   } else if (arguments.first_column >= 0 && lists.column_stride > 0) {
     range_kernel<<<heads, 128, 0, stream>>>(lists, arguments.first_column, arguments.columns_kept);
   }
   if (arguments.diagonal_mass != nullptr) {
     const int32_t count = kept(arguments.diagonals_kept);
-    const LargestArguments line{arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count,
-                                lists.distances};
-    largest_kernel<<<heads, kLineThreads, 0, stream>>>(line, count, nullptr);
-    bits_kernel<<<heads, kLineThreads, 0, stream>>>(lists.distances, count, words, lists.distance_bits);
+    tasks[task_count++] = {
+        .line = {arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count, lists.distances},
+        .stride = count,
+        .words = words,
+        .bits = lists.distance_bits,
+        .summary = lists.distance_bits + int64_t{arguments.heads} * words};
     rule.distances = lists.distance_bits;
+    rule.summary = tasks[task_count - 1].summary;
+  }
+  if (task_count > 0) {
+    largest_kernel<<<dim3(heads, task_count), kSearchThreads, 0, stream>>>(tasks[0], tasks[task_count - 1]);
   }
   const bool columns = arguments.column_mass != nullptr || arguments.given_columns || arguments.first_column >= 0;
   if (columns && lists.column_stride > 0) {

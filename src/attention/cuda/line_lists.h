@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "attention/cuda/simt.h"
+#include "attention/cuda/radix_search.h"
 #include "tessera/attention/cuda.h"
 
 namespace tessera::attention::cuda {
@@ -16,10 +16,8 @@ constexpr int kLineItems = 8;  // consecutive values of one thread
 using LineBlock = Block<kLineThreads>;
 
 struct LargestShared {
-  uint32_t histogram[256];
-  uint32_t scan[2][kLineThreads];
-  uint32_t threshold;  // order key of the smallest value kept
-  uint32_t ties;       // values equal to it that are kept, the first ones
+  SearchShared search;
+  uint32_t scan[2][kSearchThreads];
   uint32_t greater_before;
   uint32_t equal_before;
 };
@@ -45,46 +43,31 @@ TESSERA_SIMT inline uint32_t line_key(const LargestArguments& line, int32_t inde
   return index < line.forced ? 0xffffffffu : order_key(line.values[index]);
 }
 
-// Radix search for the threshold, eight bits a pass.
-TESSERA_SIMT inline void find_threshold(const LineBlock& block, const LargestArguments& line, LargestShared& shared) {
+// Cost: five reads of the values by one block.
+TESSERA_SIMT inline void write_largest(const SearchBlock& block, const LargestArguments& line, LargestShared& shared) {
+  if (line.count <= 0) return;
   block.each([&](int thread) {
     if (thread != 0) return;
-    shared.threshold = 0;
-    shared.ties = static_cast<uint32_t>(line.count);
+    shared.search.need = static_cast<uint32_t>(line.count);
+    shared.search.room = 0xffffffffu;
+    shared.greater_before = shared.equal_before = 0;
   });
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    block.each([&](int thread) { shared.histogram[thread] = 0; });
-    block.each([&](int thread) {
-      for (int32_t i = thread; i < line.size; i += kLineThreads) {
-        const uint32_t key = line_key(line, i);
-        const bool matches = shift == 24 || (key ^ shared.threshold) >> (shift + 8) == 0;
-        if (matches) LineBlock::add(&shared.histogram[key >> shift & 255u], 1);
-      }
-    });
-    block.each([&](int thread) {
-      if (thread != 0) return;
-      int bin = 255;
-      for (; bin > 0 && shared.histogram[bin] < shared.ties; --bin) shared.ties -= shared.histogram[bin];
-      shared.threshold |= static_cast<uint32_t>(bin) << shift;
-    });
-  }
-}
-
-// Cost: five reads of the values by one block.
-TESSERA_SIMT inline void write_largest(const LineBlock& block, const LargestArguments& line, LargestShared& shared) {
-  if (line.count <= 0) return;
-  find_threshold(block, line, shared);
-  block.each([&](int thread) {
-    if (thread == 0) shared.greater_before = shared.equal_before = 0;
-  });
-  constexpr int32_t kChunk = kLineThreads * kLineItems;
+  search_threshold(
+      block, line.size,
+      [&](int32_t i) {
+        return SearchItem{line_key(line, i), 1, 0};
+      },
+      shared.search);
+  const uint32_t threshold = shared.search.threshold;
+  const uint32_t ties = shared.search.need;  // values equal to the threshold that are kept, the first ones
+  constexpr int32_t kChunk = kSearchThreads * kLineItems;
   for (int32_t chunk = 0; chunk < line.size; chunk += kChunk) {
-    // Low half: greater than the threshold; high half: equal to it. A chunk has 2048 values, so no half overflows.
+    // Low half: greater than the threshold; high half: equal to it. A chunk has 8192 values, so no half overflows.
     block.each([&](int thread) {
       uint32_t packed = 0;
       for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < line.size; ++i) {
         const uint32_t key = line_key(line, i);
-        packed += key > shared.threshold ? 1u : key == shared.threshold ? 0x10000u : 0u;
+        packed += key > threshold ? 1u : key == threshold ? 0x10000u : 0u;
       }
       shared.scan[0][thread] = packed;
     });
@@ -95,15 +78,15 @@ TESSERA_SIMT inline void write_largest(const LineBlock& block, const LargestArgu
       uint32_t equal = shared.equal_before + (packed >> 16);
       for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < line.size; ++i) {
         const uint32_t key = line_key(line, i);
-        if (key < shared.threshold || (key == shared.threshold && equal >= shared.ties)) continue;
-        line.indices[greater + (equal < shared.ties ? equal : shared.ties)] = i;
-        (key > shared.threshold ? greater : equal) += 1;
+        if (key < threshold || (key == threshold && equal >= ties)) continue;
+        line.indices[greater + (equal < ties ? equal : ties)] = i;
+        (key > threshold ? greater : equal) += 1;
       }
     });
     block.each([&](int thread) {
       if (thread != 0) return;
-      shared.greater_before += shared.scan[0][kLineThreads - 1] & 0xffffu;
-      shared.equal_before += shared.scan[0][kLineThreads - 1] >> 16;
+      shared.greater_before += shared.scan[0][kSearchThreads - 1] & 0xffffu;
+      shared.equal_before += shared.scan[0][kSearchThreads - 1] >> 16;
     });
   }
 }
@@ -112,16 +95,27 @@ struct BitArguments {
   const int32_t* distances = nullptr;  // [count], distinct
   int32_t count = 0;
   int32_t words = 0;
-  uint32_t* bits = nullptr;  // [words]
+  uint32_t* bits = nullptr;     // [words]
+  uint32_t* summary = nullptr;  // [ceil(words / 32)] bit per word that is not 0; null: not wanted
 };
 
-TESSERA_SIMT inline void write_bits(const LineBlock& block, const BitArguments& line) {
+TESSERA_SIMT inline void write_bits(const SearchBlock& block, const BitArguments& line) {
   block.each([&](int thread) {
-    for (int32_t word = thread; word < line.words; word += kLineThreads) line.bits[word] = 0;
+    for (int32_t word = thread; word < line.words; word += kSearchThreads) line.bits[word] = 0;
   });
   block.each([&](int thread) {
-    for (int32_t i = thread; i < line.count; i += kLineThreads) {
-      LineBlock::add(&line.bits[line.distances[i] / 32], 1u << (line.distances[i] % 32));
+    for (int32_t i = thread; i < line.count; i += kSearchThreads) {
+      SearchBlock::add(&line.bits[line.distances[i] / 32], 1u << (line.distances[i] % 32));
+    }
+  });
+  if (line.summary == nullptr) return;
+  block.each([&](int thread) {
+    for (int32_t at = thread; at < (line.words + 31) / 32; at += kSearchThreads) {
+      uint32_t bits = 0;
+      for (int32_t word = at * 32; word < line.words && word < at * 32 + 32; ++word) {
+        bits |= line.bits[word] != 0 ? 1u << (word % 32) : 0;
+      }
+      line.summary[at] = bits;
     }
   });
 }
@@ -138,6 +132,7 @@ struct TileRule {
   int32_t window = 0;                   // most recent rows, the own row included; 0: none
   int32_t dense_from = 0x7fffffff;      // query tiles that end after this query row are dense
   const uint32_t* distances = nullptr;  // [ceil(key_rows / 32)] bit per wanted distance; null: none
+  const uint32_t* summary = nullptr;    // bit w: word w of `distances` is not 0; null: look at every word
   const uint32_t* bands = nullptr;      // bit e: the 128 key rows e tiles before the own ones; null: none
 
   TESSERA_SIMT int32_t own(int32_t row) const {
@@ -156,6 +151,7 @@ struct TileRule {
     last = last < key_rows - 1 ? last : key_rows - 1;
     if (first > last) return false;
     for (int32_t word = first / 32; word <= last / 32; ++word) {
+      if (summary != nullptr && (summary[word / 32] >> (word % 32) & 1u) == 0) continue;
       uint32_t bits = distances[word];
       if (word == first / 32) bits &= 0xffffffffu << (first % 32);
       if (word == last / 32) bits &= 0xffffffffu >> (31 - last % 32);
@@ -185,28 +181,46 @@ struct TileRule {
 
 struct TileListShared {
   uint32_t scan[2][kLineThreads];
+  uint32_t words[kLineThreads];
   uint32_t before;
 };
 
-// Counts the key tiles of one query tile (tiles null) or writes them, ascending. Returns the count.
+TESSERA_SIMT inline uint32_t count_bits(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return static_cast<uint32_t>(__popc(bits));
+#else
+  return static_cast<uint32_t>(__builtin_popcount(bits));
+#endif
+}
+
+// Counts the key tiles of one query tile (tiles null) or writes them, ascending. Returns the count. A thread takes 32
+// key tiles.
 TESSERA_SIMT inline uint32_t write_tiles(const LineBlock& block, const TileRule& rule, int32_t tile, uint32_t* tiles,
                                          TileListShared& shared) {
   block.each([&](int thread) {
     if (thread == 0) shared.before = 0;
   });
   const int32_t visible = rule.visible_tiles(tile);
-  for (int32_t chunk = 0; chunk < visible; chunk += kLineThreads) {
+  for (int32_t chunk = 0; chunk < visible; chunk += 32 * kLineThreads) {
     block.each([&](int thread) {
-      const int32_t key = chunk + thread;
-      shared.scan[0][thread] = key < visible && rule.lists(tile, key) ? 1 : 0;
+      const int32_t first = chunk + 32 * thread;
+      uint32_t bits = 0;
+      for (int32_t key = first; key < visible && key < first + 32; ++key) {
+        bits |= rule.lists(tile, key) ? 1u << (key - first) : 0;
+      }
+      shared.words[thread] = bits;
+      shared.scan[0][thread] = count_bits(bits);
     });
     block.inclusive_scan(shared.scan);
     block.each([&](int thread) {
-      const uint32_t before = thread > 0 ? shared.scan[0][thread - 1] : 0;
-      if (tiles == nullptr || shared.scan[0][thread] == before) return;
-      const auto key = static_cast<uint32_t>(chunk + thread);
-      const bool masked = rule.is_masked(tile, chunk + thread);
-      tiles[shared.before + before] = key | (masked ? kMaskedTile : 0u);
+      if (tiles == nullptr) return;
+      const uint32_t bits = shared.words[thread];
+      uint32_t at = shared.before + (thread > 0 ? shared.scan[0][thread - 1] : 0);
+      for (int32_t bit = 0; bit < 32; ++bit) {
+        if ((bits >> bit & 1u) == 0) continue;
+        const int32_t key = chunk + 32 * thread + bit;
+        tiles[at++] = static_cast<uint32_t>(key) | (rule.is_masked(tile, key) ? kMaskedTile : 0u);
+      }
     });
     block.each([&](int thread) {
       if (thread == 0) shared.before += shared.scan[0][kLineThreads - 1];

@@ -28,7 +28,7 @@ struct LineLists {
   int32_t* column_count = nullptr;    // [heads]
   int32_t* column_cut = nullptr;      // [heads * query_tiles]
   int32_t* distances = nullptr;       // [heads, diagonals_kept]
-  uint32_t* distance_bits = nullptr;  // [heads, ceil(key_rows / 32)]
+  uint32_t* distance_bits = nullptr;  // [heads * distance_words(key_rows)]
   int32_t* counts = nullptr;          // [heads * query_tiles + 1]
   int32_t* tile_begin = nullptr;      // [heads * query_tiles + 1]
   uint32_t* tiles = nullptr;          // [tile_capacity]
@@ -37,6 +37,12 @@ struct LineLists {
   void* scan = nullptr;               // scan_bytes
   std::size_t scan_bytes = 0;
 };
+
+// Bits of the distances of a head and their summary.
+constexpr int64_t distance_words(int32_t key_rows) {
+  const int64_t words = (key_rows + 31) / 32;
+  return words + (words + 31) / 32;
+}
 
 int32_t line_query_tiles(const TileRule& rule);
 
@@ -47,7 +53,7 @@ std::size_t line_scan_bytes(int64_t lists);
 constexpr int64_t line_list_bytes(const LineListArguments& arguments, int64_t column_stride, int64_t tile_capacity) {
   const int64_t query_tiles = (arguments.rule.query_rows + arguments.rule.query_tile - 1) / arguments.rule.query_tile;
   const int64_t per_head =
-      column_stride + 1 + arguments.diagonals_kept + (arguments.rule.key_rows + 31) / 32 + 3 * query_tiles;
+      column_stride + 1 + arguments.diagonals_kept + distance_words(arguments.rule.key_rows) + 3 * query_tiles;
   return 4 * (arguments.heads * per_head + 2 + tile_capacity + 1);
 }
 

@@ -1,7 +1,8 @@
-// A warp keeps 32 query rows in registers and reads every key of its block's range through ldmatrix; two warps are the
-// 64 rows of one query head. Diagonals: thread t of a head sums the weights w[r][(r - t) mod 64], 64 for every thread;
-// those with r >= t lie on distance own(0) + t - first key of the step, the others 64 below, where the next step
-// continues. So only the seam between two ranges is added by two blocks, to a zero, and the order does not matter.
+// A warp keeps 16 query rows in registers and reads every key of its block's range through ldmatrix; four warps are the
+// 64 rows of one query head. Diagonals: threads 2 t and 2 t + 1 of a head sum the weights w[r][(r - t) mod 64], of even
+// and of odd r; those with r >= t lie on distance own(0) + t - first key of the step, the others 64 below, where the
+// next step continues. So only the seam between two ranges is added by two blocks, to a zero, and the order does not
+// matter.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -13,6 +14,9 @@ namespace {
 
 enum class Pass { statistics, lines, spread, columns };
 
+constexpr int kWarpRows = 16;
+constexpr int kHeadWarps = kProbeRows / kWarpRows;
+constexpr int kHeadThreads = 32 * kHeadWarps;
 constexpr int kWeightPitch = kProbeKeys + 8;
 
 template <typename Element>
@@ -56,9 +60,9 @@ struct StepKeys {
 struct Place {
   int head;  // query head
   int slot;  // head within the block
-  int half;  // which 32 of the 64 rows its warp has
+  int part;  // which 16 of the 64 rows its warp has
   int lane;
-  int in_head;  // thread within the 64 of the head
+  int in_head;  // thread within those of the head
   bool active;  // the head exists
   int kv_head;
   int split;
@@ -69,11 +73,11 @@ __device__ __forceinline__ Place find_place(const Probe& probe) {
   Place at;
   const int thread = static_cast<int>(threadIdx.x);
   const int group = probe.query_heads / probe.kv_heads;
-  const int per_block = static_cast<int>(blockDim.x) / kProbeRows;
+  const int per_block = static_cast<int>(blockDim.x) / kHeadThreads;
   const int blocks_per_group = (group + per_block - 1) / per_block;
-  at.slot = thread / kProbeRows;
-  at.in_head = thread % kProbeRows;
-  at.half = at.in_head / 32;
+  at.slot = thread / kHeadThreads;
+  at.in_head = thread % kHeadThreads;
+  at.part = at.in_head / 32;
   at.lane = thread % 32;
   at.split = static_cast<int>(blockIdx.x);
   at.kv_head = static_cast<int>(blockIdx.y) / blocks_per_group;
@@ -103,42 +107,36 @@ __device__ __forceinline__ void load_step(StepKeys<kHeadDim>& memory, const Prob
 
 template <int kHeadDim>
 struct Queries {
-  uint32_t fragments[2][kHeadDim / 16][4];
-  int own[2][2];  // of rows 16 m + 8 i + lane / 4 of the warp
+  uint32_t fragments[kHeadDim / 16][4];
+  int own[2];  // of rows lane / 4 + 8 i of the warp
 };
 
 template <int kHeadDim>
 __device__ __forceinline__ void load_queries(Queries<kHeadDim>& queries, const Probe& probe, const Place& at) {
   const uint16_t* base = static_cast<const uint16_t*>(probe.queries) + at.head * probe.query_stride[1];
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int i = 0; i < 2; ++i) {
+    const int slot = at.part * kWarpRows + i * 8 + at.lane / 4;
+    const bool exists = slot < probe.row_count && at.active;
+    queries.own[i] = exists ? probe.own[slot] : -1;
+    const uint16_t* row = base + int64_t{probe.rows[slot]} * probe.query_stride[0] + at.lane % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int slot = at.half * 32 + m * 16 + i * 8 + at.lane / 4;
-      const bool exists = slot < probe.row_count && at.active;
-      queries.own[m][i] = exists ? probe.own[slot] : -1;
-      const uint16_t* row = base + int64_t{probe.rows[slot]} * probe.query_stride[0] + at.lane % 4 * 2;
-#pragma unroll
-      for (int step = 0; step < kHeadDim / 16; ++step) {
-        queries.fragments[m][step][i] = exists ? *reinterpret_cast<const uint32_t*>(row + step * 16) : 0u;
-        queries.fragments[m][step][i + 2] = exists ? *reinterpret_cast<const uint32_t*>(row + step * 16 + 8) : 0u;
-      }
+    for (int step = 0; step < kHeadDim / 16; ++step) {
+      queries.fragments[step][i] = exists ? *reinterpret_cast<const uint32_t*>(row + step * 16) : 0u;
+      queries.fragments[step][i + 2] = exists ? *reinterpret_cast<const uint32_t*>(row + step * 16 + 8) : 0u;
     }
   }
 }
 
-using Scores = float[2][8][4];  // [16 rows][8 keys][row lane / 4 + 8 (i / 2), key lane % 4 * 2 + i % 2]
+using Scores = float[8][4];  // [8 keys][row lane / 4 + 8 (i / 2), key lane % 4 * 2 + i % 2]
 
 template <typename Element, int kHeadDim>
 __device__ __forceinline__ void multiply_step(Scores& scores, const Queries<kHeadDim>& queries,
                                               const StepKeys<kHeadDim>& memory, int lane) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int n = 0; n < 8; ++n) {
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) scores[m][n][i] = 0;
-    }
+    for (int i = 0; i < 4; ++i) scores[n][i] = 0;
   }
   const int row = lane / 16 * 8 + lane % 8;
   const int channel = lane / 8 % 2 * 8;
@@ -148,11 +146,8 @@ __device__ __forceinline__ void multiply_step(Scores& scores, const Queries<kHea
     for (int n = 0; n < 8; n += 2) {
       uint32_t b[4];
       load_matrices(b, &memory.rows[n * 8 + row][step * 16 + channel]);
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        multiply<Element>(scores[m][n], queries.fragments[m][step], b[0], b[1]);
-        multiply<Element>(scores[m][n + 1], queries.fragments[m][step], b[2], b[3]);
-      }
+      multiply<Element>(scores[n], queries.fragments[step], b[0], b[1]);
+      multiply<Element>(scores[n + 1], queries.fragments[step], b[2], b[3]);
     }
   }
 }
@@ -180,14 +175,15 @@ template <int kHeadDim>
 struct ProbeMemory {
   StepKeys<kHeadDim> keys[2];
   float normaliser[kProbeHeadsPerBlock][kProbeRows];
-  float column_sum[kProbeHeadsPerBlock][2][kProbeKeys];
-  float column_top[kProbeHeadsPerBlock][2][kProbeKeys];
+  float column_sum[kProbeHeadsPerBlock][kHeadWarps][kProbeKeys];
+  float column_top[kProbeHeadsPerBlock][kHeadWarps][kProbeKeys];
 };
 // The lines pass appends float weights[heads][kProbeRows][kWeightPitch].
 
 // log2 of the sum of exponentials of each of the head's rows.
 template <int kHeadDim>
 __device__ __forceinline__ void merge_statistics(ProbeMemory<kHeadDim>& memory, const Probe& probe, const Place& at) {
+  if (at.in_head >= kProbeRows) return;
   const float2* parts = reinterpret_cast<const float2*>(probe.partial) + int64_t{at.head} * probe.splits * kProbeRows;
   float top = -INFINITY;
   for (int s = 0; s < probe.splits; ++s) top = fmaxf(top, parts[s * kProbeRows + at.in_head].x);
@@ -200,59 +196,53 @@ __device__ __forceinline__ void merge_statistics(ProbeMemory<kHeadDim>& memory, 
 }
 
 struct RowStatistics {
-  float top[2][2];
-  float sum[2][2];
+  float top[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {};
 };
 
-__device__ __forceinline__ void observe(RowStatistics& rows, const Scores& scores) {
+__device__ __forceinline__ void observe(RowStatistics& rows, const Scores& scores, float scale) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int i = 0; i < 2; ++i) {
+    float largest = -INFINITY;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float top = rows.top[m][i];
+    for (int n = 0; n < 8; ++n) largest = fmaxf(largest, fmaxf(scores[n][2 * i], scores[n][2 * i + 1]));
+    const float top = fmaxf(rows.top[i], largest * scale);
+    const float base = top == -INFINITY ? 0 : top;
+    float sum = 0;
 #pragma unroll
-      for (int n = 0; n < 8; ++n) top = fmaxf(top, fmaxf(scores[m][n][2 * i], scores[m][n][2 * i + 1]));
-      const float base = top == -INFINITY ? 0 : top;
-      float sum = 0;
-#pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        sum +=
-            ptx::exp2_approximate(scores[m][n][2 * i] - base) + ptx::exp2_approximate(scores[m][n][2 * i + 1] - base);
-      }
-      rows.sum[m][i] = rows.sum[m][i] * ptx::exp2_approximate(rows.top[m][i] - base) + sum;
-      rows.top[m][i] = top;
+    for (int n = 0; n < 8; ++n) {
+      sum += ptx::exp2_approximate(fmaf(scores[n][2 * i], scale, -base)) +
+             ptx::exp2_approximate(fmaf(scores[n][2 * i + 1], scale, -base));
     }
+    rows.sum[i] = rows.sum[i] * ptx::exp2_approximate(rows.top[i] - base) + sum;
+    rows.top[i] = top;
   }
 }
 
 __device__ __forceinline__ void store_statistics(const RowStatistics& rows, const Probe& probe, const Place& at) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float top = rows.top[m][i];
-      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-      const float base = top == -INFINITY ? 0 : top;
-      float sum = rows.sum[m][i] * exp2f(rows.top[m][i] - base);
-      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-      if (at.lane % 4 != 0 || !at.active) continue;
-      const int slot = at.half * 32 + m * 16 + i * 8 + at.lane / 4;
-      float2* to = reinterpret_cast<float2*>(probe.partial);
-      to[(int64_t{at.head} * probe.splits + at.split) * kProbeRows + slot] = {top, sum};
-    }
+  for (int i = 0; i < 2; ++i) {
+    float top = rows.top[i];
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+    const float base = top == -INFINITY ? 0 : top;
+    float sum = rows.sum[i] * exp2f(rows.top[i] - base);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    if (at.lane % 4 != 0 || !at.active) continue;
+    const int slot = at.part * kWarpRows + i * 8 + at.lane / 4;
+    float2* to = reinterpret_cast<float2*>(probe.partial);
+    to[(int64_t{at.head} * probe.splits + at.split) * kProbeRows + slot] = {top, sum};
   }
 }
 
 // Scores become weights.
-__device__ __forceinline__ void weigh(Scores& scores, const float (&normaliser)[2][2]) {
+__device__ __forceinline__ void weigh(Scores& scores, float scale, const float (&normaliser)[2]) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int n = 0; n < 8; ++n) {
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) scores[m][n][i] = ptx::exp2_approximate(scores[m][n][i] - normaliser[m][i / 2]);
+    for (int i = 0; i < 4; ++i) {
+      scores[n][i] = ptx::exp2_approximate(fmaf(scores[n][i], scale, -normaliser[i / 2]));
     }
   }
 }
@@ -266,98 +256,168 @@ __device__ __forceinline__ void sum_columns(ProbeMemory<kHeadDim>& memory, const
   for (int n = 0; n < 8; ++n) {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      sums[n][e] = weights[0][n][e] + weights[0][n][e + 2] + weights[1][n][e] + weights[1][n][e + 2];
-      if (kTops) {
-        tops[n][e] =
-            fmaxf(fmaxf(weights[0][n][e], weights[0][n][e + 2]), fmaxf(weights[1][n][e], weights[1][n][e + 2]));
-      }
+      sums[n][e] = weights[n][e] + weights[n][e + 2];
+      if (kTops) tops[n][e] = fmaxf(weights[n][e], weights[n][e + 2]);
     }
   }
   // Lane l ends with keys 8 * (l / 4) + 2 * (l % 4) and the next: 2 l and 2 l + 1.
   const float2 sum = fold(sums, at.lane, [](float a, float b) { return a + b; });
-  *reinterpret_cast<float2*>(&memory.column_sum[at.slot][at.half][2 * at.lane]) = sum;
+  *reinterpret_cast<float2*>(&memory.column_sum[at.slot][at.part][2 * at.lane]) = sum;
   if (kTops) {
     const float2 top = fold(tops, at.lane, [](float a, float b) { return fmaxf(a, b); });
-    *reinterpret_cast<float2*>(&memory.column_top[at.slot][at.half][2 * at.lane]) = top;
+    *reinterpret_cast<float2*>(&memory.column_top[at.slot][at.part][2 * at.lane]) = top;
   }
 }
 
-// Mass of each group of four rows; lanes 0..15 receive group 2 * (2 m + i) of the warp, the others the next.
-__device__ __forceinline__ void add_group_mass(float (&mass)[2][2], const Scores& weights) {
+template <int kHeadDim, bool kTops>
+__device__ __forceinline__ void store_columns(const ProbeMemory<kHeadDim>& memory, const Probe& probe, const Place& at,
+                                              int step) {
+  const int key = step * kProbeKeys + at.in_head;
+  if (!at.active || at.in_head >= kProbeKeys || key >= probe.key_rows) return;
+  const int64_t to = int64_t{at.head} * probe.key_rows + key;
+  const auto& sums = memory.column_sum[at.slot];
+  probe.column_mass[to] = (sums[0][at.in_head] + sums[1][at.in_head]) + (sums[2][at.in_head] + sums[3][at.in_head]);
+  if constexpr (kTops) {
+    const auto& tops = memory.column_top[at.slot];
+    probe.column_top[to] =
+        fmaxf(fmaxf(tops[0][at.in_head], tops[1][at.in_head]), fmaxf(tops[2][at.in_head], tops[3][at.in_head]));
+  }
+}
+
+// Mass of each group of four rows; lanes 0..15 receive group 2 i of the warp, the others the next.
+__device__ __forceinline__ void add_group_mass(float (&mass)[2], const Scores& weights) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int i = 0; i < 2; ++i) {
+    float sum = 0;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float sum = 0;
+    for (int n = 0; n < 8; ++n) sum += weights[n][2 * i] + weights[n][2 * i + 1];
 #pragma unroll
-      for (int n = 0; n < 8; ++n) sum += weights[m][n][2 * i] + weights[m][n][2 * i + 1];
+    for (int step = 1; step <= 8; step *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    mass[i] += sum;
+  }
+}
+
+__device__ __forceinline__ void store_group_mass(float (&mass)[2], const Probe& probe, const Place& at, int step) {
 #pragma unroll
-      for (int step = 1; step <= 8; step *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-      mass[m][i] += sum;
+  for (int i = 0; i < 2; ++i) {
+    const int group = at.part * 4 + i * 2 + at.lane / 16;
+    if (at.lane % 16 == 0 && at.active) {
+      probe.tile_mass[(int64_t{at.head} * kProbeGroups + group) * probe.key_tiles() + step / 2] = mass[i];
     }
+    mass[i] = 0;
   }
 }
 
 __device__ __forceinline__ void store_column_groups(const Probe& probe, const Scores& weights, const Place& at,
                                                     int step) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int n = 0; n < 8; ++n) {
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
+    for (int i = 0; i < 4; ++i) {
+      float sum = weights[n][i];
+      sum += __shfl_xor_sync(0xffffffffu, sum, 4);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 8);
+      if (at.lane / 4 % 4 != 0) continue;
+      const int column = step * kProbeKeys + n * 8 + at.lane % 4 * 2 + i % 2;
+      const int group = at.part * 4 + i / 2 * 2 + at.lane / 16;
+      probe.column_groups[(int64_t{at.head} * probe.column_stride + column) * kProbeGroups + group] = sum;
+    }
+  }
+}
+
+// Scores of keys that a row does not see become -infinity.
+template <Pass kPass>
+__device__ __forceinline__ void hide(Scores& scores, const int (&own)[2], const Probe& probe, const Place& at,
+                                     int step) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float sum = weights[m][n][i];
-        sum += __shfl_xor_sync(0xffffffffu, sum, 4);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 8);
-        if (at.lane / 4 % 4 != 0) continue;
-        const int column = step * kProbeKeys + n * 8 + at.lane % 4 * 2 + i % 2;
-        const int group = at.half * 8 + m * 4 + i / 2 * 2 + at.lane / 16;
-        probe.column_groups[(int64_t{at.head} * probe.column_stride + column) * kProbeGroups + group] = sum;
+  for (int n = 0; n < 8; ++n) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      int key = step * kProbeKeys + n * 8 + at.lane % 4 * 2 + e;
+      if constexpr (kPass == Pass::columns) {
+        key = key < probe.column_count[at.head] ? probe.columns[int64_t{at.head} * probe.column_stride + key]
+                                                : 0x7fffffff;
+      }
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (key > own[i]) scores[n][2 * i + e] = -INFINITY;
       }
     }
   }
 }
 
+__device__ __forceinline__ void store_weights(float* head_weights, const Scores& weights, const Place& at) {
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = at.part * kWarpRows + i * 8 + at.lane / 4;
+      *reinterpret_cast<float2*>(head_weights + row * kWeightPitch + n * 8 + at.lane % 4 * 2) = {weights[n][2 * i],
+                                                                                                 weights[n][2 * i + 1]};
+    }
+  }
+}
+
+struct Diagonal {
+  float here;   // distance own[0] + in_head / 2 - first key of the step
+  float below;  // 64 less
+};
+
+__device__ __forceinline__ Diagonal sum_diagonal(const float* head_weights, int in_head) {
+  Diagonal sum = {};
+  const int t = in_head / 2;
+#pragma unroll 16
+  for (int r = in_head % 2; r < kProbeRows; r += 2) {
+    const float weight = head_weights[r * kWeightPitch + ((r - t) & (kProbeKeys - 1))];
+    sum.here += r >= t ? weight : 0;
+    sum.below += r >= t ? 0 : weight;
+  }
+  sum.here += __shfl_xor_sync(0xffffffffu, sum.here, 1);
+  sum.below += __shfl_xor_sync(0xffffffffu, sum.below, 1);
+  return sum;
+}
+
+// At a seam two blocks add to a zero.
+__device__ __forceinline__ void store_diagonal(const Probe& probe, const Place& at, int step, float mass, bool seam) {
+  const int distance = probe.own[0] + at.in_head / 2 - step * kProbeKeys;
+  if (!at.active || at.in_head % 2 != 0 || distance < 0 || distance >= probe.key_rows) return;
+  float* to = probe.diagonal_mass + int64_t{at.head} * probe.key_rows + distance;
+  if (seam) {
+    atomicAdd(to, mass);
+  } else {
+    *to = mass;
+  }
+}
+
 template <typename Element, int kHeadDim, Pass kPass>
-__global__ void __launch_bounds__(kProbeHeadsPerBlock* kProbeRows) probe_kernel(const __grid_constant__ Probe probe) {
+__global__ void __launch_bounds__(kProbeHeadsPerBlock* kHeadThreads, 1)
+    probe_kernel(const __grid_constant__ Probe probe) {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   auto& memory = *reinterpret_cast<ProbeMemory<kHeadDim>*>(shared_bytes);
-  auto* all_weights = reinterpret_cast<float*>(shared_bytes + sizeof(ProbeMemory<kHeadDim>));
   const Place at = find_place<kPass>(probe);
-  const int steps =
-      ((kPass == Pass::columns ? probe.column_count[at.head] : probe.key_rows) + kProbeKeys - 1) / kProbeKeys;
+  float* head_weights =
+      reinterpret_cast<float*>(shared_bytes + sizeof(ProbeMemory<kHeadDim>)) + at.slot * kProbeRows * kWeightPitch;
+  const int rows = kPass == Pass::columns ? probe.column_count[at.head] : probe.key_rows;
   const int first = at.split * probe.range_steps;
-  const int last = min(first + probe.range_steps, steps);
+  const int last = min(first + probe.range_steps, (rows + kProbeKeys - 1) / kProbeKeys);
   if (first >= last) return;
 
   Queries<kHeadDim> queries;
   load_queries(queries, probe, at);
   load_step<kHeadDim, kPass>(memory.keys[0], probe, at, first);
-  float normaliser[2][2] = {};
+  float normaliser[2] = {};
   if constexpr (kPass != Pass::statistics) {
     merge_statistics(memory, probe, at);
     __syncthreads();
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        normaliser[m][i] = memory.normaliser[at.slot][at.half * 32 + m * 16 + i * 8 + at.lane / 4];
-      }
+    for (int i = 0; i < 2; ++i) {
+      normaliser[i] = memory.normaliser[at.slot][at.part * kWarpRows + i * 8 + at.lane / 4];
     }
   }
   RowStatistics statistics;
-  float group_mass[2][2] = {};
-#pragma unroll
-  for (int m = 0; m < 2; ++m) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      statistics.top[m][i] = -INFINITY;
-      statistics.sum[m][i] = 0;
-    }
-  }
+  float group_mass[2] = {};
+  float carried = 0;  // what the step before left for the diagonals of this one
   const float scale = probe.scale * 1.4426950408889634f;
-  float* head_weights = all_weights + at.slot * kProbeRows * kWeightPitch;
-  float carried = 0;  // weights of distance own[0] + in_head - first key of the step, from the step before
 
   for (int step = first; step < last; ++step) {
     const int stage = (step - first) % 2;
@@ -366,30 +426,13 @@ __global__ void __launch_bounds__(kProbeHeadsPerBlock* kProbeRows) probe_kernel(
     if (step + 1 < last) load_step<kHeadDim, kPass>(memory.keys[1 - stage], probe, at, step + 1);
     Scores scores;
     multiply_step<Element>(scores, queries, memory.keys[stage], at.lane);
-#pragma unroll
-    for (int n = 0; n < 8; ++n) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        int key = step * kProbeKeys + n * 8 + at.lane % 4 * 2 + e;
-        if constexpr (kPass == Pass::columns) {
-          key = key < probe.column_count[at.head] ? probe.columns[int64_t{at.head} * probe.column_stride + key]
-                                                  : 0x7fffffff;
-        }
-#pragma unroll
-        for (int m = 0; m < 2; ++m) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& score = scores[m][n][2 * i + e];
-            score = key <= queries.own[m][i] ? score * scale : -INFINITY;
-          }
-        }
-      }
-    }
+    const bool hidden = kPass == Pass::columns || (step + 1) * kProbeKeys - 1 > min(queries.own[0], queries.own[1]);
+    if (hidden) hide<kPass>(scores, queries.own, probe, at, step);
     if constexpr (kPass == Pass::statistics) {
-      observe(statistics, scores);
+      observe(statistics, scores, scale);
       continue;
     }
-    weigh(scores, normaliser);
+    weigh(scores, scale, normaliser);
     if constexpr (kPass == Pass::columns) {
       store_column_groups(probe, scores, at, step);
       continue;
@@ -397,72 +440,20 @@ __global__ void __launch_bounds__(kProbeHeadsPerBlock* kProbeRows) probe_kernel(
     sum_columns<kPass == Pass::spread>(memory, scores, at);
     if constexpr (kPass == Pass::spread) {
       add_group_mass(group_mass, scores);
-      if (step % 2 == 1 || step + 1 == last) {
-#pragma unroll
-        for (int m = 0; m < 2; ++m) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const int group = at.half * 8 + m * 4 + i * 2 + at.lane / 16;
-            if (at.lane % 16 == 0 && at.active) {
-              probe.tile_mass[(int64_t{at.head} * kProbeGroups + group) * probe.key_tiles() + step / 2] =
-                  group_mass[m][i];
-            }
-            group_mass[m][i] = 0;
-          }
-        }
-      }
+      if (step % 2 == 1 || step + 1 == last) store_group_mass(group_mass, probe, at, step);
     } else {
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-#pragma unroll
-        for (int n = 0; n < 8; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const int row = at.half * 32 + m * 16 + i * 8 + at.lane / 4;
-            *reinterpret_cast<float2*>(head_weights + row * kWeightPitch + n * 8 + at.lane % 4 * 2) = {
-                scores[m][n][2 * i], scores[m][n][2 * i + 1]};
-          }
-        }
-      }
+      store_weights(head_weights, scores, at);
     }
     __syncthreads();
-    const int key = step * kProbeKeys + at.in_head;
-    if (at.active && key < probe.key_rows) {
-      const int64_t to = int64_t{at.head} * probe.key_rows + key;
-      probe.column_mass[to] = memory.column_sum[at.slot][0][at.in_head] + memory.column_sum[at.slot][1][at.in_head];
-      if constexpr (kPass == Pass::spread) {
-        probe.column_top[to] =
-            fmaxf(memory.column_top[at.slot][0][at.in_head], memory.column_top[at.slot][1][at.in_head]);
-      }
-    }
+    store_columns<kHeadDim, kPass == Pass::spread>(memory, probe, at, step);
     if constexpr (kPass == Pass::lines) {
-      float here = carried;
-      float below = 0;
-#pragma unroll 16
-      for (int r = 0; r < kProbeRows; ++r) {
-        const float weight = head_weights[r * kWeightPitch + ((r - at.in_head) & 63)];
-        here += r >= at.in_head ? weight : 0;
-        below += r >= at.in_head ? 0 : weight;
-      }
-      carried = below;
-      const int distance = probe.own[0] + at.in_head - step * kProbeKeys;
-      if (at.active && distance >= 0 && distance < probe.key_rows) {
-        float* to = probe.diagonal_mass + int64_t{at.head} * probe.key_rows + distance;
-        if (step == first) {
-          atomicAdd(to, here);
-        } else {
-          *to = here;
-        }
-      }
+      const Diagonal sum = sum_diagonal(head_weights, at.in_head);
+      store_diagonal(probe, at, step, carried + sum.here, step == first);
+      carried = sum.below;
     }
   }
   if constexpr (kPass == Pass::statistics) store_statistics(statistics, probe, at);
-  if constexpr (kPass == Pass::lines) {
-    const int distance = probe.own[0] + at.in_head - last * kProbeKeys;
-    if (at.active && distance >= 0 && distance < probe.key_rows) {
-      atomicAdd(probe.diagonal_mass + int64_t{at.head} * probe.key_rows + distance, carried);
-    }
-  }
+  if constexpr (kPass == Pass::lines) store_diagonal(probe, at, last, carried, true);
 }
 
 template <typename Element, int kHeadDim, Pass kPass>
@@ -482,7 +473,7 @@ cudaError_t launch_pass(const Probe& probe, cudaStream_t stream) {
     told.range_steps = 4;
     grid.x = (probe.column_stride / kProbeKeys + told.range_steps - 1) / told.range_steps;
   }
-  kernel<<<grid, heads * kProbeRows, bytes, stream>>>(told);
+  kernel<<<grid, heads * kHeadThreads, bytes, stream>>>(told);
   return cudaGetLastError();
 }
 

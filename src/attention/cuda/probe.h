@@ -15,10 +15,10 @@
 namespace tessera::attention::cuda {
 
 constexpr int kProbeRows = 64;
-constexpr int kProbeKeys = 64;       // key rows per step
-constexpr int kProbeGroups = 16;     // of four rows, each within one query tile
-constexpr int kMaxProbeSplits = 64;  // ranges of keys
-constexpr int kProbeTile = 128;      // key rows of one entry of tile_mass
+constexpr int kProbeKeys = 64;        // key rows per step
+constexpr int kProbeGroups = 16;      // of four rows, each within one query tile
+constexpr int kMaxProbeSplits = 264;  // ranges of keys
+constexpr int kProbeTile = 128;       // key rows of one entry of tile_mass
 constexpr int kProbeHeadsPerBlock = 4;
 
 struct Probe {

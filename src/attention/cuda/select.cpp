@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 
+#include "attention/cuda/block_lists.h"
 #include "attention/cuda/line_choice_launch.h"
 #include "attention/cuda/line_lists_launch.h"
 #include "attention/cuda/probe.h"
@@ -66,11 +67,14 @@ struct Memory {
   float* band_mass = nullptr;
   uint32_t* band_bits = nullptr;
   float* report = nullptr;
+  BlockLists blocks;
   std::size_t bytes = 0;
 };
 
 bool by_lines(Method method) { return method == Method::vertical_slash; }
 bool by_choice(Method method) { return method == Method::recall || method == Method::tiles; }
+
+bool by_blocks(Method method) { return method == Method::block_mean || method == Method::block_lse; }
 
 // What a call is made of.
 struct Plan {
@@ -91,6 +95,15 @@ Plan make_plan(const AttentionArguments& arguments, const SelectOptions& options
                .key_tile = key_tile_for(arguments)};
   if (plan.method == Method::a_shape) {
     plan.rule.sink_rows = std::min(options.sinks, sequence.key_rows);
+    plan.rule.window = options.window;
+    if (options.dense_rows > 0) plan.rule.dense_from = sequence.query_rows - options.dense_rows;
+  }
+  if (by_blocks(plan.method)) {
+    if (plan.rule.key_tile != kQueryTile) {
+      throw Error(ErrorCode::unsupported, "CUDA selection: the block methods need head_dim 64, 96 or 128, found 256");
+    }
+    plan.rule.sink_rows = std::min(options.sinks, sequence.key_rows);
+    plan.rule.sink_rows = (plan.rule.sink_rows + kQueryTile - 1) / kQueryTile * kQueryTile;
     plan.rule.window = options.window;
     if (options.dense_rows > 0) plan.rule.dense_from = sequence.query_rows - options.dense_rows;
   }
@@ -121,7 +134,7 @@ void take_probe(Memory& memory, Scratch& scratch, const Plan& plan) {
   if (by_lines(plan.method)) {
     memory.probe.diagonal_mass = scratch.take<float>(rows);
     memory.lists.distances = scratch.take<int32_t>(int64_t{plan.heads} * plan.lines.diagonals_kept);
-    memory.lists.distance_bits = scratch.take<uint32_t>(int64_t{plan.heads} * ((plan.rule.key_rows + 31) / 32));
+    memory.lists.distance_bits = scratch.take<uint32_t>(int64_t{plan.heads} * distance_words(plan.rule.key_rows));
     return;
   }
   memory.probe.column_top = scratch.take<float>(rows);
@@ -154,21 +167,37 @@ Memory lay_out(void* base, const AttentionArguments& arguments, const Plan& plan
   memory.probe.kv_heads = static_cast<int32_t>(arguments.keys.shape[1]);
   memory.probe.head_dim = static_cast<int32_t>(arguments.queries.shape[2]);
   if (by_lines(plan.method) || by_choice(plan.method)) take_probe(memory, scratch, plan);
+  if (by_blocks(plan.method)) {
+    BlockLists& blocks = memory.blocks;
+    blocks.query_heads = plan.heads;
+    blocks.kv_heads = memory.probe.kv_heads;
+    blocks.head_dim = memory.probe.head_dim;
+    blocks.mean_rows = plan.method == Method::block_mean ? kQueryTile : 32;
+    blocks.choice = {plan.rule, -std::log(options.threshold), plan.method == Method::block_mean ? options.top_k : 0};
+    blocks.query_means = scratch.take<uint16_t>(int64_t{plan.heads} * blocks.query_means_count() * blocks.head_dim);
+    blocks.key_means = scratch.take<uint16_t>(int64_t{blocks.kv_heads} * blocks.key_means_count() * blocks.head_dim);
+  }
   to.scan_bytes = line_scan_bytes(lists + 1);
   to.scan = scratch.take<char>(static_cast<int64_t>(to.scan_bytes));
   memory.bytes = scratch.used();
   return memory;
 }
 
-void point_probe(Probe& probe, const AttentionArguments& arguments) {
+// Rows, strides and scale, for the probe and the block methods alike.
+template <typename Target>
+void point_rows(Target& to, const AttentionArguments& arguments) {
   const int64_t key_begin = arguments.sequences.front().key_begin;
-  probe.queries = arguments.queries.data;
-  probe.keys = static_cast<const uint16_t*>(arguments.keys.data) + key_begin * arguments.keys.strides[0];
+  to.queries = arguments.queries.data;
+  to.keys = static_cast<const uint16_t*>(arguments.keys.data) + key_begin * arguments.keys.strides[0];
   for (size_t axis = 0; axis < 2; ++axis) {
-    probe.query_stride[axis] = arguments.queries.strides[axis];
-    probe.key_stride[axis] = arguments.keys.strides[axis];
+    to.query_stride[axis] = arguments.queries.strides[axis];
+    to.key_stride[axis] = arguments.keys.strides[axis];
   }
-  probe.scale = arguments.scale > 0 ? arguments.scale : 1.0F / std::sqrt(static_cast<float>(probe.head_dim));
+  to.scale = arguments.scale > 0 ? arguments.scale : 1.0F / std::sqrt(static_cast<float>(to.head_dim));
+}
+
+void point_probe(Probe& probe, const AttentionArguments& arguments) {
+  point_rows(probe, arguments);
   int device = 0;
   int multiprocessors = 0;
   check_cuda(cudaGetDevice(&device), "looking for a GPU");
@@ -211,15 +240,6 @@ LineChoice make_choice(const Memory& memory, const Plan& plan, const SelectOptio
   return choice;
 }
 
-}  // namespace
-
-std::size_t list_bytes(const AttentionArguments& arguments, const SelectOptions& options) {
-  const Plan plan = make_plan(arguments, options);
-  return lay_out(nullptr, arguments, plan, options).bytes;
-}
-
-namespace {
-
 DeviceWorkList view_of(const Memory& memory, const Plan& plan) {
   return {.key_tile = plan.rule.key_tile,
           .list_heads = plan.heads,
@@ -234,6 +254,11 @@ DeviceWorkList view_of(const Memory& memory, const Plan& plan) {
 }
 
 }  // namespace
+
+std::size_t list_bytes(const AttentionArguments& arguments, const SelectOptions& options) {
+  const Plan plan = make_plan(arguments, options);
+  return lay_out(nullptr, arguments, plan, options).bytes;
+}
 
 std::size_t selection_bytes(const AttentionArguments& arguments, const SelectOptions& options) {
   const Plan plan = make_plan(arguments, options);
@@ -284,6 +309,13 @@ Selected select(const AttentionArguments& arguments, const SelectOptions& option
     lines.rule.bands = memory.band_bits;
     selected.column_mass = memory.probe.column_mass;
     selected.report = memory.report;
+  } else if (by_blocks(plan.method)) {
+    point_rows(memory.blocks, arguments);
+    memory.blocks.query_begin = sequence.query_begin;
+    must(build_block_lists(memory.blocks, memory.lists, half_precision, launch.stream), "launching the block lists");
+    selected.work = view_of(memory, plan);
+    selected.overflow = memory.lists.overflow;
+    return selected;
   } else {
     lines.first_column = plan.rule.sink_rows / plan.rule.key_tile * plan.rule.key_tile;
     lines.columns_kept = plan.rule.sink_rows - lines.first_column;

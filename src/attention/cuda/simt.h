@@ -4,7 +4,8 @@
 //
 // On the device a phase is the body for one thread and a barrier; on the host it is a loop over the threads, so tests
 // execute the very kernel code without a GPU. What a thread keeps from phase to phase lies in shared memory. Within a
-// phase threads may meet only through add(); the host runs them in either order, and results must not depend on it.
+// phase threads may meet only through add() and highest(); the host runs them in either order, and results must not
+// depend on it.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,14 @@ struct Block {
     atomicAdd(to, value);
 #else
     *to += value;
+#endif
+  }
+
+  TESSERA_SIMT static void highest(uint32_t* to, uint32_t value) {
+#if defined(__CUDA_ARCH__)
+    atomicMax(to, value);
+#else
+    if (value > *to) *to = value;
 #endif
   }
 
