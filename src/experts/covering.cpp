@@ -5,6 +5,7 @@
 
 #include "experts/covering/anneal.h"
 #include "experts/covering/greedy.h"
+#include "experts/covering/hole_designs.h"
 #include "experts/covering/incumbent.h"
 #include "experts/covering/planes.h"
 #include "experts/covering/symmetric_anneal.h"
@@ -66,13 +67,17 @@ void anneal_down(Incumbent& incumbent, double seconds, int64_t& moves, Random& r
   }
 }
 
-// Plain annealing and annealing under automorphisms take turns of growing length.
+// Difference families, plain annealing and annealing under automorphisms take turns of growing length; small sets, of
+// which many are needed, begin with the families, since plain annealing cannot find exact designs of that length.
 void anneal_in_turns(Incumbent& incumbent) {
   Random random(incumbent.seed());
   int64_t moves = 20'000 * static_cast<int64_t>(incumbent.problem().classes);
   double turn = 0.5;  // seconds
+  const bool small = incumbent.problem().size <= 5;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
+    if (small) search_holes(incumbent, turn, round);
     anneal_down(incumbent, turn, moves, random);
+    if (!small) search_holes(incumbent, turn, round);
     anneal_symmetric(incumbent, turn, round);
   }
 }

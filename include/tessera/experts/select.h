@@ -44,7 +44,7 @@ struct Selection {
   std::vector<int> experts;  // indices of the chosen candidates, ascending
   double cost = 0;
   double lp_bound = 0;     // value of the linear relaxation; 0 when it was not solved in time
-  double lower_bound = 0;  // best proved bound: the relaxation (rounded up for whole costs) or branch and cut
+  double lower_bound = 0;  // best proved bound: the relaxation with cuts (rounded up for whole costs) or branch and cut
   std::string bound_source;
   bool optimal = false;                        // cost meets the bound
   std::string method;                          // what found the choice

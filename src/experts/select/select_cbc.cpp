@@ -15,18 +15,32 @@ struct Deleter {
 using Model = std::unique_ptr<Cbc_Model, Deleter>;
 
 Model load(const SetCover& problem, double seconds) {
+  // Rows of the cover first, then one per cut.
+  std::vector<std::vector<std::pair<int, double>>> columns(problem.columns.size());
+  for (size_t c = 0; c < columns.size(); ++c) {
+    for (const int r : problem.columns[c]) columns[c].emplace_back(r, 1.0);
+  }
+  auto rows = static_cast<int>(problem.rows);
+  std::vector<double> low(static_cast<size_t>(problem.rows), 1.0);
+  for (const Cut& cut : problem.cuts) {
+    for (const auto& [c, factor] : cut.terms) columns[static_cast<size_t>(c)].emplace_back(rows, factor);
+    low.push_back(cut.need);
+    ++rows;
+  }
   std::vector<CoinBigIndex> start{0};
   std::vector<int> index;
-  for (const std::vector<int>& column : problem.columns) {
-    index.insert(index.end(), column.begin(), column.end());
+  std::vector<double> value;
+  for (const auto& column : columns) {
+    for (const auto& [r, factor] : column) {
+      index.push_back(r);
+      value.push_back(factor);
+    }
     start.push_back(static_cast<CoinBigIndex>(index.size()));
   }
-  const std::vector<double> value(index.size(), 1.0), zero(problem.columns.size(), 0.0),
-      one(problem.columns.size(), 1.0), low(static_cast<size_t>(problem.rows), 1.0),
-      high(static_cast<size_t>(problem.rows), INFINITY);
+  const std::vector<double> zero(columns.size(), 0.0), one(columns.size(), 1.0), high(low.size(), INFINITY);
   Model model(Cbc_newModel());
-  Cbc_loadProblem(model.get(), static_cast<int>(problem.columns.size()), static_cast<int>(problem.rows), start.data(),
-                  index.data(), value.data(), zero.data(), one.data(), problem.costs.data(), low.data(), high.data());
+  Cbc_loadProblem(model.get(), static_cast<int>(problem.columns.size()), rows, start.data(), index.data(), value.data(),
+                  zero.data(), one.data(), problem.costs.data(), low.data(), high.data());
   Cbc_setLogLevel(model.get(), 0);
   Cbc_setMaximumSeconds(model.get(), std::max(0.1, seconds));
   return model;

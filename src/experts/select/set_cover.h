@@ -3,15 +3,23 @@
 
 #include <cstdint>
 #include <functional>
+#include <utility>
 #include <vector>
 
 namespace tessera::experts {
+
+// An inequality that every cover satisfies: sum of factor x over (column, factor) >= need.
+struct Cut {
+  std::vector<std::pair<int, int>> terms;
+  int need = 0;
+};
 
 struct SetCover {
   int64_t rows = 0;
   std::vector<std::vector<int>> columns;  // rows of each column, ascending
   std::vector<double> costs;              // > 0, one per column
   bool whole_costs = false;               // all costs are whole numbers
+  std::vector<Cut> cuts;                  // they sharpen the linear relaxation; the heuristics do not read them
 };
 
 // Columns of a cover: best ratio of newly covered rows to cost first, then reverse deletion. Every row must lie in a
