@@ -34,7 +34,8 @@ double code_number(PageFormat format, const uint8_t* row, int channel) {
       memcpy(&bits, row + 2 * channel, 2);
       return Bfloat::decode(bits);
     }
-    case PageFormat::int8: return row[channel];
+    case PageFormat::int8:
+      return row[channel];
     case PageFormat::fp8: {
       const int exponent = row[channel] >> 3 & 15;
       const int fraction = row[channel] & 7;
@@ -191,12 +192,12 @@ class Host {
         for (int32_t page = 0; page < pages_of(problem_, s); ++page) {
           const int64_t at = page_index(s, head, page);
           const auto row = (static_cast<std::size_t>(s) * rows_ + page * kPageRows) * shape_.kv_heads + head;
-          write_page<Pages, kDim>(
-              {}, {keys_.data() + row * kDim, values_.data() + row * kDim, int64_t{shape_.kv_heads} * kDim,
-                   int64_t{shape_.kv_heads} * kDim,
-                   std::min(kPageRows, shape_.lengths[static_cast<std::size_t>(s)] - page * kPageRows)},
-              {key_pool_.data() + at * Page::kKeyPage, value_pool_.data() + at * Page::kValuePage,
-               reinterpret_cast<uint8_t*>(bounds_.data()) + at * 4 * kDim});
+          write_page<Pages, kDim>({},
+                                  {keys_.data() + row * kDim, values_.data() + row * kDim,
+                                   int64_t{shape_.kv_heads} * kDim, int64_t{shape_.kv_heads} * kDim,
+                                   std::min(kPageRows, shape_.lengths[static_cast<std::size_t>(s)] - page * kPageRows)},
+                                  {key_pool_.data() + at * Page::kKeyPage, value_pool_.data() + at * Page::kValuePage,
+                                   reinterpret_cast<uint8_t*>(bounds_.data()) + at * 4 * kDim});
         }
       }
     }
@@ -209,12 +210,12 @@ class Host {
       const int32_t pages = pages_of(problem_, s);
       float* scores = problem_.page_scores + int64_t{list} * stride_;
       for (int32_t page = 0; page < pages; ++page) {
-        scores[page] = is_forced(problem_, page, pages)
-                           ? INFINITY
-                           : page_bound<kDim>(problem_.queries + s * problem_.query_stride[0] +
-                                                  head * problem_.group * problem_.query_stride[1],
-                                              kDim, problem_.group,
-                                              problem_.bounds + page_index(s, head, page) * 4 * kDim);
+        scores[page] =
+            is_forced(problem_, page, pages)
+                ? INFINITY
+                : page_bound<kDim>(problem_.queries + s * problem_.query_stride[0] +
+                                       head * problem_.group * problem_.query_stride[1],
+                                   kDim, problem_.group, problem_.bounds + page_index(s, head, page) * 4 * kDim);
       }
       SelectShared shared;
       select_largest({}, scores, pages, problem_.budget, problem_.selection + int64_t{list} * problem_.budget, shared);
@@ -337,8 +338,13 @@ TEST(Decode, EveryFormatAndHeadDimEqualsFp64OverTheStoredCodes) {
 TEST(Decode, GroupsBatchesAndSplits) {
   for (const int32_t group : {1, 2, 3, 8, 12}) {
     for (const int32_t table_heads : {1, 2}) {
-      expect_close<Bf16Pages, 64>({.sequences = 3, .query_heads = 2 * group, .kv_heads = 2, .lengths = {65, 0, 129},
-                                   .table_heads = table_heads, .blocks = 5, .warps = 3});
+      expect_close<Bf16Pages, 64>({.sequences = 3,
+                                   .query_heads = 2 * group,
+                                   .kv_heads = 2,
+                                   .lengths = {65, 0, 129},
+                                   .table_heads = table_heads,
+                                   .blocks = 5,
+                                   .warps = 3});
     }
   }
   expect_close<Int8Pages, 64>({.lengths = {1}, .blocks = 7});

@@ -1,5 +1,5 @@
-// Kernels of decode: every warp copies its pages into shared memory of its own (bulk copies on sm_90) and works on them alone;
-// a block's warps meet only where a job ends. One block per multiprocessor.
+// Kernels of decode: every warp copies its pages into shared memory of its own (bulk copies on sm_90) and works on them
+// alone; a block's warps meet only where a job ends. One block per multiprocessor.
 #include "attention/cuda/decode_body.h"
 #include "attention/cuda/decode_launch.h"
 #include "attention/cuda/decode_pages.h"
@@ -80,7 +80,8 @@ __device__ __forceinline__ void clear_rows(uint8_t* page, int32_t rows, int lane
 }
 
 template <typename Pages, int kDim>
-__global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1) decode_kernel(const DecodeProblem problem) {
+__global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
+    decode_kernel(const DecodeProblem problem) {
   using Shared = DecodeShared<Pages, kDim>;
   using Shape = PageShape<Pages, kDim>;
   extern __shared__ __align__(128) uint8_t memory[];
@@ -216,7 +217,8 @@ __global__ void __launch_bounds__(kSelectThreads) select_kernel(const DecodeProb
   const auto sequence = static_cast<int32_t>(list / problem.kv_heads);
   const int32_t pages = pages_of(problem, sequence);
   int32_t* selected = problem.selection + list * problem.budget;
-  select_largest(SelectBlock{}, problem.page_scores + list * problem.table_stride, pages, problem.budget, selected, shared);
+  select_largest(SelectBlock{}, problem.page_scores + list * problem.table_stride, pages, problem.budget, selected,
+                 shared);
   for (int32_t i = pages + static_cast<int32_t>(threadIdx.x); i < problem.budget; i += kSelectThreads) selected[i] = -1;
 }
 
@@ -236,7 +238,8 @@ __global__ void __launch_bounds__(kPageThreads) write_kernel(const PageWriteProb
   write_page<Pages, kDim>(
       PageBlock{},
       {problem.keys + sequence * problem.key_stride[0] + row * problem.key_stride[1] + head * problem.key_stride[2],
-       problem.values + sequence * problem.value_stride[0] + row * problem.value_stride[1] + head * problem.value_stride[2],
+       problem.values + sequence * problem.value_stride[0] + row * problem.value_stride[1] +
+           head * problem.value_stride[2],
        problem.key_stride[1], problem.value_stride[1], left < kPageRows ? left : kPageRows},
       {problem.key_pool + page * Shape::kKeyPage, problem.value_pool + page * Shape::kValuePage,
        problem.bounds != nullptr ? problem.bounds + page * 4 * kDim : nullptr});
@@ -301,9 +304,9 @@ cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t
   const int bytes = Shared::bytes(warps, heads);
   status = cudaFuncSetAttribute(decode_kernel<Pages, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (status != cudaSuccess) return status;
-  status = launch(decode_kernel<Pages, kDim>, problem,
-                  {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early && problem.selection != nullptr},
-                  stream);
+  status = launch(
+      decode_kernel<Pages, kDim>, problem,
+      {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early && problem.selection != nullptr}, stream);
   if (status != cudaSuccess) return status;
   return launch(merge_kernel, problem,
                 {{static_cast<unsigned>(problem.sequences * problem.query_heads)}, kDim, 0, early}, stream);
@@ -312,10 +315,14 @@ cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t
 template <typename Pages>
 cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
   switch (problem.head_dim) {
-    case 64: return run<Pages, 64>(problem, device, stream);
-    case 96: return run<Pages, 96>(problem, device, stream);
-    case 128: return run<Pages, 128>(problem, device, stream);
-    default: return run<Pages, 256>(problem, device, stream);
+    case 64:
+      return run<Pages, 64>(problem, device, stream);
+    case 96:
+      return run<Pages, 96>(problem, device, stream);
+    case 128:
+      return run<Pages, 128>(problem, device, stream);
+    default:
+      return run<Pages, 256>(problem, device, stream);
   }
 }
 
@@ -325,10 +332,14 @@ cudaError_t run_write(const PageWriteProblem& problem, cudaStream_t stream) {
                       static_cast<unsigned>(problem.kv_heads), static_cast<unsigned>(problem.sequences)},
                      kPageThreads};
   switch (problem.head_dim) {
-    case 64: return launch(write_kernel<Pages, 64>, problem, grid, stream);
-    case 96: return launch(write_kernel<Pages, 96>, problem, grid, stream);
-    case 128: return launch(write_kernel<Pages, 128>, problem, grid, stream);
-    default: return launch(write_kernel<Pages, 256>, problem, grid, stream);
+    case 64:
+      return launch(write_kernel<Pages, 64>, problem, grid, stream);
+    case 96:
+      return launch(write_kernel<Pages, 96>, problem, grid, stream);
+    case 128:
+      return launch(write_kernel<Pages, 128>, problem, grid, stream);
+    default:
+      return launch(write_kernel<Pages, 256>, problem, grid, stream);
   }
 }
 
@@ -339,19 +350,27 @@ cudaError_t launch_decode(const DecodeProblem& problem, PageFormat format, cudaS
   const cudaError_t status = read_device(device);
   if (status != cudaSuccess) return status;
   switch (format) {
-    case PageFormat::bf16: return run<Bf16Pages>(problem, device, stream);
-    case PageFormat::fp8: return run<Fp8Pages>(problem, device, stream);
-    case PageFormat::int8: return run<Int8Pages>(problem, device, stream);
-    default: return run<Int4Pages>(problem, device, stream);
+    case PageFormat::bf16:
+      return run<Bf16Pages>(problem, device, stream);
+    case PageFormat::fp8:
+      return run<Fp8Pages>(problem, device, stream);
+    case PageFormat::int8:
+      return run<Int8Pages>(problem, device, stream);
+    default:
+      return run<Int4Pages>(problem, device, stream);
   }
 }
 
 cudaError_t launch_page_write(const PageWriteProblem& problem, PageFormat format, cudaStream_t stream) {
   switch (format) {
-    case PageFormat::bf16: return run_write<Bf16Pages>(problem, stream);
-    case PageFormat::fp8: return run_write<Fp8Pages>(problem, stream);
-    case PageFormat::int8: return run_write<Int8Pages>(problem, stream);
-    default: return run_write<Int4Pages>(problem, stream);
+    case PageFormat::bf16:
+      return run_write<Bf16Pages>(problem, stream);
+    case PageFormat::fp8:
+      return run_write<Fp8Pages>(problem, stream);
+    case PageFormat::int8:
+      return run_write<Int8Pages>(problem, stream);
+    default:
+      return run_write<Int4Pages>(problem, stream);
   }
 }
 

@@ -1,9 +1,9 @@
 // One warp's pass over pages: scores, online softmax, values, all in registers; then merges in a fixed order.
 //
-// Scores are computed as keys x queries (16 key rows by 8 query heads) and outputs as values^T x probabilities (16 channels by
-// 8 heads), so neither keys nor values are ever rearranged: the order of channels within a product is free, hence lanes read
-// whole 4 to 16 byte units, and eight heads cost what one does. Scales of keys are folded into the queries once per page, zeros
-// of keys are a product of their own, scales of values are folded into the probabilities.
+// Scores are computed as keys x queries (16 key rows by 8 query heads) and outputs as values^T x probabilities (16
+// channels by 8 heads), so neither keys nor values are ever rearranged: the order of channels within a product is free,
+// hence lanes read whole 4 to 16 byte units, and eight heads cost what one does. Scales of keys are folded into the
+// queries once per page, zeros of keys are a product of their own, scales of values are folded into the probabilities.
 #pragma once
 
 #include "attention/cuda/decode_format.h"
@@ -303,9 +303,11 @@ TESSERA_SIMT inline Merged merge_channel(const Partials& parts, int32_t head_dim
 }
 
 // Final value of a query head's channel, from the partial results of all blocks.
-TESSERA_SIMT inline void merge_head(const DecodeProblem& problem, int32_t sequence, int32_t query_head, int32_t channel) {
+TESSERA_SIMT inline void merge_head(const DecodeProblem& problem, int32_t sequence, int32_t query_head,
+                                    int32_t channel) {
   const int32_t head = query_head % problem.group;
-  const int32_t job = (sequence * problem.kv_heads + query_head / problem.group) * problem.passes + head / kHeadsPerPass;
+  const int32_t job =
+      (sequence * problem.kv_heads + query_head / problem.group) * problem.passes + head / kHeadsPerPass;
   const JobRange range = range_of_job(problem, job);
   const Shares shares = shares_of(problem);
   const bool empty = range.begin == range.end;

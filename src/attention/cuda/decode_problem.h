@@ -1,5 +1,5 @@
-// What the decode kernels are told, and how the pages of all heads are shared among thread blocks. Pure functions, tested on
-// the host.
+// What the decode kernels are told, and how the pages of all heads are shared among thread blocks. Pure functions,
+// tested on the host.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ TESSERA_HOST_DEVICE int32_t units_of(const DecodeProblem& problem, int32_t seque
   return problem.selection != nullptr && pages > problem.budget ? problem.budget : pages;
 }
 
-// A job is one pass over one KV head of one sequence: job = (sequence * kv_heads + kv_head) * passes + pass. Its units are
-// consecutive numbers on one line over all jobs.
+// A job is one pass over one KV head of one sequence: job = (sequence * kv_heads + kv_head) * passes + pass. Its units
+// are consecutive numbers on one line over all jobs.
 struct JobRange {
   int32_t job, sequence;
   int64_t begin, end;

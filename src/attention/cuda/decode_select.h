@@ -12,9 +12,11 @@ TESSERA_SIMT inline bool is_forced(const DecodeProblem& problem, int32_t page, i
   return page < problem.first_pages || page >= pages - problem.last_pages;
 }
 
-// The page's upper bound of q.k, the largest over the `heads` of the group. Products of two bf16 are exact and the order of the sum is fixed, so host and device agree bit by bit.
+// The page's upper bound of q.k, the largest over the `heads` of the group. Products of two bf16 are exact and the
+// order of the sum is fixed, so host and device agree bit by bit.
 template <int kDim>
-TESSERA_SIMT inline float page_bound(const uint16_t* queries, int64_t head_stride, int32_t heads, const uint8_t* bounds) {
+TESSERA_SIMT inline float page_bound(const uint16_t* queries, int64_t head_stride, int32_t heads,
+                                     const uint8_t* bounds) {
   constexpr int kPairs = kDim / 64;  // of channels per lane, and a rest for 96
   Lanes<uint32_t> low[kPairs + 1];
   Lanes<uint32_t> high[kPairs + 1];
