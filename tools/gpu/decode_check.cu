@@ -198,9 +198,14 @@ class Run {
     std::vector<float> scores(pages, INFINITY);
     for (int page = 0; page < pages; ++page) {
       if (cuda::is_forced(problem, page, pages)) continue;
-      scores[page] =
-          cuda::page_bound<kDim>(queries_.data() + (static_cast<size_t>(s) * case_.query_heads + head * group) * kDim,
-                                 kDim, group, host_bounds_.data() + page_index(s, head, page) * bytes_.bounds);
+      cuda::Lanes<const uint8_t*> bounds;
+      for (int lane = 0; lane < cuda::kWarp; ++lane) {
+        bounds[lane] = host_bounds_.data() + page_index(s, head, page) * bytes_.bounds;
+      }
+      cuda::Lanes<float> best;
+      cuda::page_bounds<kDim>(queries_.data() + (static_cast<size_t>(s) * case_.query_heads + head * group) * kDim,
+                              kDim, group, bounds, best);
+      scores[page] = best[0];
     }
     return scores;
   }

@@ -203,6 +203,10 @@ void check(const DecodeArguments& arguments) {
   if (q.shape[0] * q.shape[1] > (1 << 24) || q.shape[0] > 65535 / arguments.cache.kv_heads) {
     reject("sequences times kv_heads must be at most 65535, found queries " + shape_text(q));
   }
+  if (q.shape[0] * q.shape[1] * arguments.cache.table_stride > 0x7fffffff) {
+    reject("sequences times query_heads times table_stride must be below 2^31, found queries " + shape_text(q) +
+           " and table_stride " + std::to_string(arguments.cache.table_stride));
+  }
   if (arguments.out.shape != q.shape) {
     reject("out must have the queries' shape " + shape_text(q) + ", found " + shape_text(arguments.out));
   }

@@ -108,18 +108,18 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
   wait_for_previous();
 
   const Shares shares = shares_of(problem);
-  const auto worker = static_cast<int64_t>(blockIdx.x);
+  const auto worker = static_cast<int32_t>(blockIdx.x);
   if (worker >= shares.workers) return;
-  const int64_t end = shares.begin(worker + 1);
-  int64_t segment = shares.begin(worker);
-  int64_t unit = segment + warp;
+  const int32_t end = shares.begin(worker + 1);
+  int32_t segment = shares.begin(worker);
+  int32_t unit = segment + warp;
   uint32_t parity = 0;
   JobRange job = job_at(problem, segment);
   JobRange ahead = job;  // of the page looked up last
-  const auto look_up = [&](int64_t at) {
+  const auto look_up = [&](int32_t at) {
     if (at >= end) return PageAt{-1, 0};
     if (at >= ahead.end) ahead = job_at(problem, at);
-    return page_at(problem, ahead, static_cast<int32_t>(at - ahead.begin));
+    return page_at(problem, ahead, at - ahead.begin);
   };
   const auto request_keys = [&](const PageAt& at) {
     if (at.page >= 0) keys.request(problem.keys + at.page * Shape::kKeyPage, Shape::kKeyPage, lane);
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
 
   DecodeWarp<Pages, kDim> state;
   while (segment < end) {
-    const int64_t segment_end = job.end < end ? job.end : end;
+    const int32_t segment_end = job.end < end ? job.end : end;
     const int pass = job.job % problem.passes;
     const int kv_head = job.job / problem.passes % problem.kv_heads;
     const int left = problem.group - pass * kHeadsPerPass;
@@ -180,6 +180,7 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
 }
 
 __global__ void merge_kernel(const DecodeProblem problem) {
+  allow_next();
   wait_for_previous();
   const auto row = static_cast<int32_t>(blockIdx.x);
   merge_head(problem, row / problem.query_heads, row % problem.query_heads, static_cast<int32_t>(threadIdx.x));
@@ -190,7 +191,7 @@ constexpr int kBoundThreads = 256;
 template <int kDim>
 __global__ void __launch_bounds__(kBoundThreads) bounds_kernel(const DecodeProblem problem) {
   allow_next();
-  constexpr int kWarps = kBoundThreads / kWarp;
+  wait_for_previous();
   const auto list = static_cast<int32_t>(blockIdx.y);
   const int32_t sequence = list / problem.kv_heads;
   const int32_t head = list % problem.kv_heads;
@@ -198,14 +199,22 @@ __global__ void __launch_bounds__(kBoundThreads) bounds_kernel(const DecodeProbl
   const int32_t* table = problem.table + (problem.table_heads == 1 ? sequence : list) * int64_t{problem.table_stride};
   const uint16_t* queries =
       problem.queries + sequence * problem.query_stride[0] + head * problem.group * problem.query_stride[1];
-  const auto first = static_cast<int32_t>(blockIdx.x * kWarps + threadIdx.x / kWarp);
-  for (int32_t page = first; page < pages; page += static_cast<int32_t>(gridDim.x) * kWarps) {
-    float score = INFINITY;
-    if (!is_forced(problem, page, pages)) {
+  constexpr int kPages = kBoundThreads / kBoundLanes;  // of a block
+  const auto offset = static_cast<int32_t>(threadIdx.x) / kBoundLanes;
+  for (int32_t start = static_cast<int32_t>(blockIdx.x) * kPages; start < pages;
+       start += static_cast<int32_t>(gridDim.x) * kPages) {
+    const int32_t page = start + offset;
+    Lanes<const uint8_t*> bounds = {nullptr};
+    if (page < pages && !is_forced(problem, page, pages)) {
       const int64_t at = problem.table_heads == 1 ? int64_t{table[page]} * problem.kv_heads + head : table[page];
-      score = page_bound<kDim>(queries, problem.query_stride[1], problem.group, problem.bounds + at * 4 * kDim);
+      bounds.value = problem.bounds + at * 4 * kDim;
     }
-    if (threadIdx.x % kWarp == 0) problem.page_scores[list * int64_t{problem.table_stride} + page] = score;
+    Lanes<float> best;
+    page_bounds<kDim>(queries, problem.query_stride[1], problem.group, bounds, best);
+    if (page < pages && threadIdx.x % kBoundLanes == 0) {
+      problem.page_scores[list * int64_t{problem.table_stride} + page] =
+          bounds.value != nullptr ? best.value : INFINITY;
+    }
   }
 }
 
@@ -290,10 +299,11 @@ cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t
   cudaError_t status = cudaSuccess;
   const auto lists = static_cast<unsigned>(problem.sequences * problem.kv_heads);
   if (problem.selection != nullptr) {
-    constexpr int kPages = kBoundThreads / kWarp;
+    constexpr int kPages = kBoundThreads / kBoundLanes;
     const unsigned room = (static_cast<unsigned>(problem.table_stride) + kPages - 1) / kPages;
     const unsigned wanted = (static_cast<unsigned>(device.multiprocessors) * 8 + lists - 1) / lists;
-    status = launch(bounds_kernel<kDim>, problem, {{room < wanted ? room : wanted, lists}, kBoundThreads}, stream);
+    status =
+        launch(bounds_kernel<kDim>, problem, {{room < wanted ? room : wanted, lists}, kBoundThreads, 0, early}, stream);
     if (status != cudaSuccess) return status;
     status = launch(select_kernel, problem, {{lists}, kSelectThreads, 0, early}, stream);
     if (status != cudaSuccess) return status;
@@ -304,9 +314,8 @@ cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t
   const int bytes = Shared::bytes(warps, heads);
   status = cudaFuncSetAttribute(decode_kernel<Pages, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (status != cudaSuccess) return status;
-  status = launch(
-      decode_kernel<Pages, kDim>, problem,
-      {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early && problem.selection != nullptr}, stream);
+  status = launch(decode_kernel<Pages, kDim>, problem,
+                  {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early}, stream);
   if (status != cudaSuccess) return status;
   return launch(merge_kernel, problem,
                 {{static_cast<unsigned>(problem.sequences * problem.query_heads)}, kDim, 0, early}, stream);
