@@ -201,19 +201,20 @@ __global__ void __launch_bounds__(kBoundThreads) bounds_kernel(const DecodeProbl
       problem.queries + sequence * problem.query_stride[0] + head * problem.group * problem.query_stride[1];
   constexpr int kPages = kBoundThreads / kBoundLanes;  // of a block
   const auto offset = static_cast<int32_t>(threadIdx.x) / kBoundLanes;
+  const auto lane = static_cast<int>(threadIdx.x) % kWarp;
   for (int32_t start = static_cast<int32_t>(blockIdx.x) * kPages; start < pages;
        start += static_cast<int32_t>(gridDim.x) * kPages) {
     const int32_t page = start + offset;
-    Lanes<const uint8_t*> bounds = {nullptr};
+    Lanes<const uint8_t*> bounds = {};
     if (page < pages && !is_forced(problem, page, pages)) {
       const int64_t at = problem.table_heads == 1 ? int64_t{table[page]} * problem.kv_heads + head : table[page];
-      bounds.value = problem.bounds + at * 4 * kDim;
+      bounds[lane] = problem.bounds + at * 4 * kDim;
     }
     Lanes<float> best;
     page_bounds<kDim>(queries, problem.query_stride[1], problem.group, bounds, best);
     if (page < pages && threadIdx.x % kBoundLanes == 0) {
       problem.page_scores[list * int64_t{problem.table_stride} + page] =
-          bounds.value != nullptr ? best.value : INFINITY;
+          bounds[lane] != nullptr ? best[lane] : INFINITY;
     }
   }
 }
