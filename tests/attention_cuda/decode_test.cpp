@@ -34,7 +34,8 @@ double code_number(PageFormat format, const uint8_t* row, int channel) {
       memcpy(&bits, row + 2 * channel, 2);
       return Bfloat::decode(bits);
     }
-    case PageFormat::int8: return row[channel];
+    case PageFormat::int8:
+      return row[channel];
     case PageFormat::fp8: {
       const int exponent = row[channel] >> 3 & 15;
       const int fraction = row[channel] & 7;
@@ -89,7 +90,7 @@ class Host {
 
   void run() {
     if (problem_.selection != nullptr) choose();
-    for (int64_t worker = 0; worker < shares_of(problem_).workers; ++worker) work(worker);
+    for (int32_t worker = 0; worker < shares_of(problem_).workers; ++worker) work(worker);
     for (int32_t row = 0; row < shape_.sequences * shape_.query_heads; ++row) {
       for (int c = 0; c < kDim; ++c) merge_head(problem_, row / shape_.query_heads, row % shape_.query_heads, c);
     }
@@ -191,12 +192,12 @@ class Host {
         for (int32_t page = 0; page < pages_of(problem_, s); ++page) {
           const int64_t at = page_index(s, head, page);
           const auto row = (static_cast<std::size_t>(s) * rows_ + page * kPageRows) * shape_.kv_heads + head;
-          write_page<Pages, kDim>(
-              {}, {keys_.data() + row * kDim, values_.data() + row * kDim, int64_t{shape_.kv_heads} * kDim,
-                   int64_t{shape_.kv_heads} * kDim,
-                   std::min(kPageRows, shape_.lengths[static_cast<std::size_t>(s)] - page * kPageRows)},
-              {key_pool_.data() + at * Page::kKeyPage, value_pool_.data() + at * Page::kValuePage,
-               reinterpret_cast<uint8_t*>(bounds_.data()) + at * 4 * kDim});
+          write_page<Pages, kDim>({},
+                                  {keys_.data() + row * kDim, values_.data() + row * kDim,
+                                   int64_t{shape_.kv_heads} * kDim, int64_t{shape_.kv_heads} * kDim,
+                                   std::min(kPageRows, shape_.lengths[static_cast<std::size_t>(s)] - page * kPageRows)},
+                                  {key_pool_.data() + at * Page::kKeyPage, value_pool_.data() + at * Page::kValuePage,
+                                   reinterpret_cast<uint8_t*>(bounds_.data()) + at * 4 * kDim});
         }
       }
     }
@@ -208,13 +209,20 @@ class Host {
       const int32_t head = list % shape_.kv_heads;
       const int32_t pages = pages_of(problem_, s);
       float* scores = problem_.page_scores + int64_t{list} * stride_;
-      for (int32_t page = 0; page < pages; ++page) {
-        scores[page] = is_forced(problem_, page, pages)
-                           ? INFINITY
-                           : page_bound<kDim>(problem_.queries + s * problem_.query_stride[0] +
-                                                  head * problem_.group * problem_.query_stride[1],
-                                              kDim, problem_.group,
-                                              problem_.bounds + page_index(s, head, page) * 4 * kDim);
+      for (int32_t start = 0; start < pages; start += kBoundPages) {
+        const auto page = [&](int lane) { return start + lane / kBoundLanes; };
+        Lanes<const uint8_t*> bounds = {};
+        for (int lane = 0; lane < kWarp; ++lane) {
+          if (page(lane) >= pages || is_forced(problem_, page(lane), pages)) continue;
+          bounds[lane] = problem_.bounds + page_index(s, head, page(lane)) * 4 * kDim;
+        }
+        Lanes<float> best;
+        page_bounds<kDim>(
+            problem_.queries + s * problem_.query_stride[0] + head * problem_.group * problem_.query_stride[1], kDim,
+            problem_.group, bounds, best);
+        for (int lane = 0; lane < kWarp; ++lane) {
+          if (page(lane) < pages) scores[page(lane)] = bounds[lane] != nullptr ? best[lane] : INFINITY;
+        }
       }
       SelectShared shared;
       select_largest({}, scores, pages, problem_.budget, problem_.selection + int64_t{list} * problem_.budget, shared);
@@ -222,13 +230,13 @@ class Host {
   }
 
   // One thread block: its warps one after the other, job by job.
-  void work(int64_t worker) {
+  void work(int32_t worker) {
     const Shares shares = shares_of(problem_);
-    const int64_t end = shares.begin(worker + 1);
-    int64_t segment = shares.begin(worker);
+    const int32_t end = shares.begin(worker + 1);
+    int32_t segment = shares.begin(worker);
     while (segment < end) {
       const JobRange job = job_at(problem_, segment);
-      const int64_t segment_end = std::min(job.end, end);
+      const int32_t segment_end = std::min(job.end, end);
       const int32_t pass = job.job % problem_.passes;
       const int32_t kv_head = job.job / problem_.passes % problem_.kv_heads;
       const int32_t heads = std::min(kHeadsPerPass, problem_.group - pass * kHeadsPerPass);
@@ -239,8 +247,8 @@ class Host {
         state.start(problem_.queries + job.sequence * problem_.query_stride[0] +
                         (kv_head * problem_.group + pass * kHeadsPerPass) * problem_.query_stride[1],
                     problem_.query_stride[1], heads);
-        for (int64_t unit = segment + warp; unit < segment_end; unit += shape_.warps) {
-          const PageAt at = page_at(problem_, job, static_cast<int32_t>(unit - job.begin));
+        for (int32_t unit = segment + warp; unit < segment_end; unit += shape_.warps) {
+          const PageAt at = page_at(problem_, job, unit - job.begin);
           state.scores(problem_.keys + at.page * Page::kKeyPage);
           state.probabilities(problem_.scale_log2, at.rows);
           state.values(problem_.values + at.page * Page::kValuePage);
@@ -337,8 +345,13 @@ TEST(Decode, EveryFormatAndHeadDimEqualsFp64OverTheStoredCodes) {
 TEST(Decode, GroupsBatchesAndSplits) {
   for (const int32_t group : {1, 2, 3, 8, 12}) {
     for (const int32_t table_heads : {1, 2}) {
-      expect_close<Bf16Pages, 64>({.sequences = 3, .query_heads = 2 * group, .kv_heads = 2, .lengths = {65, 0, 129},
-                                   .table_heads = table_heads, .blocks = 5, .warps = 3});
+      expect_close<Bf16Pages, 64>({.sequences = 3,
+                                   .query_heads = 2 * group,
+                                   .kv_heads = 2,
+                                   .lengths = {65, 0, 129},
+                                   .table_heads = table_heads,
+                                   .blocks = 5,
+                                   .warps = 3});
     }
   }
   expect_close<Int8Pages, 64>({.lengths = {1}, .blocks = 7});
@@ -369,11 +382,12 @@ TEST(Decode, EveryUnitHasOneOwnerAndSlotsAreDistinct) {
   problem.passes = 2;
   for (problem.blocks = 1; problem.blocks < 200; ++problem.blocks) {
     const Shares shares = shares_of(problem);
-    ASSERT_EQ(shares.total, 14 * 6);
+    ASSERT_EQ(total_units(problem), 14 * 6);
+    ASSERT_EQ(shares.begin(shares.workers), 14 * 6);
     std::vector<int64_t> slots;
-    for (int64_t worker = 0; worker < shares.workers; ++worker) {
+    for (int32_t worker = 0; worker < shares.workers; ++worker) {
       ASSERT_LT(shares.begin(worker), shares.begin(worker + 1));
-      for (int64_t unit = shares.begin(worker); unit < shares.begin(worker + 1); ++unit) {
+      for (int32_t unit = shares.begin(worker); unit < shares.begin(worker + 1); ++unit) {
         ASSERT_EQ(shares.owner(unit), worker);
         const JobRange job = job_at(problem, unit);
         ASSERT_LE(job.begin, unit);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds, tests and measures CUDA attention on a machine with a GPU, nvcc and a python3 that has PyTorch; nothing else is needed.
 #
-#   tools/gpu/check.sh [--out DIR] [--stages build,units,attention,mma,lists,select,sanitize,bench] [--lengths N,N,...] [--seconds S]
+#   tools/gpu/check.sh [--out DIR] [--stages build,units,attention,mma,lists,select,decode,sanitize,bench]
+#                      [--lengths N,N,...] [--seconds S]
 #
 # Stages run in the given order. Every rung has its own time limit, so that a hang costs seconds; the first rung of `units` or
 # `attention` that fails names the cause, and the later ones still run, so that one visit tells everything. A summary ends the
@@ -11,7 +12,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 
 out=${OUT:-out/gpu}
-stages=build,units,attention,mma,lists,select,sanitize,bench
+stages=build,units,attention,mma,lists,select,decode,sanitize,bench
 lengths=8192,32768,131072
 seconds=0.5
 while [[ $# -gt 0 ]]; do
@@ -20,7 +21,7 @@ while [[ $# -gt 0 ]]; do
     --stages) stages=$2 ;;
     --lengths) lengths=$2 ;;
     --seconds) seconds=$2 ;;
-    *) sed -n '2,10p' "$0"; exit 2 ;;
+    *) sed -n '2,11p' "$0"; exit 2 ;;
   esac
   shift 2
 done
@@ -60,7 +61,7 @@ rung() {
 build_all() {
   mkdir -p "$build"
   local sources=(src/attention/cuda/*.cu src/attention/cuda/*.cpp src/base/error.cpp tools/gpu/ladder_units.cu
-    tools/gpu/ladder_attention.cu tools/gpu/line_lists_check.cu)
+    tools/gpu/ladder_attention.cu tools/gpu/line_lists_check.cu tools/gpu/decode_check.cu)
   local source
   for source in "${sources[@]}"; do
     local object="$build/$(basename "$source").o"
@@ -75,7 +76,8 @@ build_all() {
   "$nvcc" -shared "${library[@]}" -o "$build/libtessera_cuda.so" &&
     "$nvcc" "$build/ladder_units.cu.o" "${library[@]}" -o "$build/ladder_units" &&
     "$nvcc" "$build/ladder_attention.cu.o" "${library[@]}" -o "$build/ladder_attention" &&
-    "$nvcc" "$build/line_lists_check.cu.o" "${library[@]}" -o "$build/line_lists_check"
+    "$nvcc" "$build/line_lists_check.cu.o" "${library[@]}" -o "$build/line_lists_check" &&
+    "$nvcc" "$build/decode_check.cu.o" "${library[@]}" -o "$build/decode_check"
 }
 
 stage_units() {
@@ -95,6 +97,7 @@ stage_mma() {
 }
 stage_lists() { rung "line lists" 90 "$build/line_lists_check"; }
 stage_select() { rung "selection" 150 python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so"; }
+stage_decode() { rung "decode" 90 "$build/decode_check"; }
 stage_sanitize() {
   local sanitizer name
   sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
@@ -103,6 +106,9 @@ stage_sanitize() {
     rung "memcheck $name" 90 "$sanitizer" --tool memcheck --error-exitcode 9 "$build/ladder_attention" "$name"
   done
   rung "racecheck tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile
+  for name in memcheck racecheck; do
+    rung "$name decode" 120 "$sanitizer" --tool $name --error-exitcode 9 "$build/decode_check" --small
+  done
   rung "racecheck mma.sync tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile mma
 }
 stage_bench() {
@@ -115,6 +121,8 @@ stage_bench() {
       say "FAIL  bench $name"
     fi
   done
+  timeout -k 5 120 python3 tools/gpu/decode_bench.py "$build/libtessera_cuda.so" "$out" 2>&1 | tee -a "$summary"
+  [[ ${PIPESTATUS[0]} -eq 0 ]] || { failures=$((failures + 1)); say "FAIL  bench decode"; }
 }
 
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem --format=csv,noheader 2>&1 | tee -a "$summary"

@@ -1,24 +1,27 @@
 // Decode on NVIDIA GPUs: one new query row per sequence against a paged KV cache, dense or over selected pages.
 //
-//   cuda::PagedCache cache{.format = cuda::PageFormat::int8, .kv_heads = 8, .head_dim = 128, .keys = keys, .values = values,
+//   cuda::PagedCache cache{.format = cuda::PageFormat::int8, .kv_heads = 8, .head_dim = 128, .keys = keys, .values =
+//   values,
 //                          .table = table, .table_heads = 1, .table_stride = 2048, .lengths = lengths};
 //   cuda::DecodeArguments arguments{.queries = q, .out = out, .lse = lse, .cache = cache};
 //   std::size_t bytes = cuda::workspace_bytes(arguments);
 //   cuda::decode(arguments, {.data = scratch, .bytes = bytes, .stream = stream});
 //
-// Split-KV attention (flash-decoding): the pages of all sequences and KV heads form one line that the thread blocks share
-// evenly; the query heads of a KV head share one pass over it; partial results merge by log-sum-exp in a fixed order, so equal
-// inputs give bit-identical results on one GPU. Lengths and tables are read on the device and nothing waits for it: a
-// captured call can be replayed while they change. Query head h reads KV head h / (query_heads / kv_heads).
+// Split-KV attention (flash-decoding): the pages of all sequences and KV heads form one line that the thread blocks
+// share evenly; the query heads of a KV head share one pass over it; partial results merge by log-sum-exp in a fixed
+// order, so equal inputs give bit-identical results on one GPU. Lengths and tables are read on the device and nothing
+// waits for it: a captured call can be replayed while they change. Query head h reads KV head h / (query_heads /
+// kv_heads).
 //
-// Page selection is Quest's (arXiv 2406.10774, section 3.3): a page's score is an upper bound of q.k, the sum over channels of
-// max(q_c min_c, q_c max_c); for the heads of a group the largest counts. Ties go to the lower page.
+// Page selection is Quest's (arXiv 2406.10774, section 3.3): a page's score is an upper bound of q.k, the sum over
+// channels of max(q_c min_c, q_c max_c); for the heads of a group the largest counts. Ties go to the lower page.
 //
-// All arguments are checked before any launch: Error(invalid_argument) for shapes, strides, types, alignment or pointers that
-// are not on the device, Error(unsupported) without a GPU of compute capability 8.0 or later. What lies in device memory is
-// the caller's word: lengths at most 64 * table_stride, table entries inside the pools.
+// All arguments are checked before any launch: Error(invalid_argument) for shapes, strides, types, alignment or
+// pointers that are not on the device, Error(unsupported) without a GPU of compute capability 8.0 or later. What lies
+// in device memory is the caller's word: lengths at most 64 * table_stride, table entries inside the pools.
 //
-// Cost: reads every selected page once. Scratch: about 8 * head_dim floats per thread block and per (sequence, KV head).
+// Cost: reads every selected page once. Scratch: about 8 * head_dim floats per thread block and per (sequence, KV
+// head).
 #pragma once
 
 #include "tessera/attention/cuda.h"
@@ -43,8 +46,8 @@ constexpr PageBytes page_bytes(PageFormat format, int head_dim) {
   return {codes + parameters * head_dim, codes + parameters * kPageRows, int64_t{4} * head_dim};
 }
 
-// Pools are arrays of pages in device memory, aligned to 16 bytes. With one table per KV head (table_heads == kv_heads) an
-// entry names one page. With one table per sequence (table_heads == 1) entry p names pages [p * kv_heads, (p + 1) *
+// Pools are arrays of pages in device memory, aligned to 16 bytes. With one table per KV head (table_heads == kv_heads)
+// an entry names one page. With one table per sequence (table_heads == 1) entry p names pages [p * kv_heads, (p + 1) *
 // kv_heads) of each pool, one per KV head. Row r of a sequence lies in row r % 64 of its page r / 64.
 struct PagedCache {
   PageFormat format = PageFormat::bf16;
@@ -78,9 +81,9 @@ struct DecodeArguments {
 std::size_t workspace_bytes(const DecodeArguments& arguments);
 void decode(const DecodeArguments& arguments, const Launch& launch);
 
-// Fills pages from rows: codes, scales, zeros and, when cache.bounds is set, bounds. Pages [first_page, ceil(length / 64)) of
-// every sequence are written; first_pages may be null (all pages). Also the way to append: keep the last page's rows in bf16
-// and write that page again after each step. Rows beyond a length are not read.
+// Fills pages from rows: codes, scales, zeros and, when cache.bounds is set, bounds. Pages [first_page, ceil(length /
+// 64)) of every sequence are written; first_pages may be null (all pages). Also the way to append: keep the last page's
+// rows in bf16 and write that page again after each step. Rows beyond a length are not read.
 struct PageWrite {
   DeviceView keys;  // [sequences, rows, kv_heads, head_dim] bf16; row 0 is row 0 of the first page written
   DeviceView values;

@@ -36,8 +36,7 @@ void check_view(const DeviceView& view, int rank, const char* name) {
   if (view.strides[last] != 1) reject(prefix + " must be contiguous in its last dimension; copy it first");
   const int64_t step = 16 / element_bytes(view.type);
   for (size_t axis = 0; axis < last; ++axis) {
-    if (view.shape[axis] < 0 ||
-        (view.shape[axis] > 1 && (view.strides[axis] <= 0 || view.strides[axis] % step != 0))) {
+    if (view.shape[axis] < 0 || (view.shape[axis] > 1 && (view.strides[axis] <= 0 || view.strides[axis] % step != 0))) {
       reject(prefix + " must have positive strides that are multiples of 16 bytes, found stride " +
              std::to_string(view.strides[axis]) + " elements in dimension " + std::to_string(axis));
     }
@@ -204,6 +203,10 @@ void check(const DecodeArguments& arguments) {
   if (q.shape[0] * q.shape[1] > (1 << 24) || q.shape[0] > 65535 / arguments.cache.kv_heads) {
     reject("sequences times kv_heads must be at most 65535, found queries " + shape_text(q));
   }
+  if (q.shape[0] * q.shape[1] * arguments.cache.table_stride > 0x7fffffff) {
+    reject("sequences times query_heads times table_stride must be below 2^31, found queries " + shape_text(q) +
+           " and table_stride " + std::to_string(arguments.cache.table_stride));
+  }
   if (arguments.out.shape != q.shape) {
     reject("out must have the queries' shape " + shape_text(q) + ", found " + shape_text(arguments.out));
   }
@@ -288,7 +291,8 @@ void write_pages(const PageWrite& write, void* stream) {
   problem.table_heads = write.cache.table_heads;
   problem.table_stride = write.cache.table_stride;
   if (problem.sequences == 0 || problem.rows == 0) return;
-  check_cuda(launch_page_write(problem, write.cache.format, static_cast<cudaStream_t>(stream)), "launching write_pages");
+  check_cuda(launch_page_write(problem, write.cache.format, static_cast<cudaStream_t>(stream)),
+             "launching write_pages");
 }
 
 }  // namespace tessera::attention::cuda

@@ -1,5 +1,5 @@
-// Kernels of decode: every warp copies its pages into shared memory of its own (bulk copies on sm_90) and works on them alone;
-// a block's warps meet only where a job ends. One block per multiprocessor.
+// Kernels of decode: every warp copies its pages into shared memory of its own (bulk copies on sm_90) and works on them
+// alone; a block's warps meet only where a job ends. One block per multiprocessor.
 #include "attention/cuda/decode_body.h"
 #include "attention/cuda/decode_launch.h"
 #include "attention/cuda/decode_pages.h"
@@ -80,7 +80,8 @@ __device__ __forceinline__ void clear_rows(uint8_t* page, int32_t rows, int lane
 }
 
 template <typename Pages, int kDim>
-__global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1) decode_kernel(const DecodeProblem problem) {
+__global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
+    decode_kernel(const DecodeProblem problem) {
   using Shared = DecodeShared<Pages, kDim>;
   using Shape = PageShape<Pages, kDim>;
   extern __shared__ __align__(128) uint8_t memory[];
@@ -107,18 +108,18 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1) d
   wait_for_previous();
 
   const Shares shares = shares_of(problem);
-  const auto worker = static_cast<int64_t>(blockIdx.x);
+  const auto worker = static_cast<int32_t>(blockIdx.x);
   if (worker >= shares.workers) return;
-  const int64_t end = shares.begin(worker + 1);
-  int64_t segment = shares.begin(worker);
-  int64_t unit = segment + warp;
+  const int32_t end = shares.begin(worker + 1);
+  int32_t segment = shares.begin(worker);
+  int32_t unit = segment + warp;
   uint32_t parity = 0;
   JobRange job = job_at(problem, segment);
   JobRange ahead = job;  // of the page looked up last
-  const auto look_up = [&](int64_t at) {
+  const auto look_up = [&](int32_t at) {
     if (at >= end) return PageAt{-1, 0};
     if (at >= ahead.end) ahead = job_at(problem, at);
-    return page_at(problem, ahead, static_cast<int32_t>(at - ahead.begin));
+    return page_at(problem, ahead, at - ahead.begin);
   };
   const auto request_keys = [&](const PageAt& at) {
     if (at.page >= 0) keys.request(problem.keys + at.page * Shape::kKeyPage, Shape::kKeyPage, lane);
@@ -133,7 +134,7 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1) d
 
   DecodeWarp<Pages, kDim> state;
   while (segment < end) {
-    const int64_t segment_end = job.end < end ? job.end : end;
+    const int32_t segment_end = job.end < end ? job.end : end;
     const int pass = job.job % problem.passes;
     const int kv_head = job.job / problem.passes % problem.kv_heads;
     const int left = problem.group - pass * kHeadsPerPass;
@@ -181,6 +182,7 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1) d
 }
 
 __global__ void merge_kernel(const DecodeProblem problem) {
+  allow_next();
   wait_for_previous();
   const auto row = static_cast<int32_t>(blockIdx.x);
   merge_head(problem, row / problem.query_heads, row % problem.query_heads, static_cast<int32_t>(threadIdx.x));
@@ -191,7 +193,7 @@ constexpr int kBoundThreads = 256;
 template <int kDim>
 __global__ void __launch_bounds__(kBoundThreads) bounds_kernel(const DecodeProblem problem) {
   allow_next();
-  constexpr int kWarps = kBoundThreads / kWarp;
+  wait_for_previous();
   const auto list = static_cast<int32_t>(blockIdx.y);
   const int32_t sequence = list / problem.kv_heads;
   const int32_t head = list % problem.kv_heads;
@@ -199,14 +201,23 @@ __global__ void __launch_bounds__(kBoundThreads) bounds_kernel(const DecodeProbl
   const int32_t* table = problem.table + (problem.table_heads == 1 ? sequence : list) * int64_t{problem.table_stride};
   const uint16_t* queries =
       problem.queries + sequence * problem.query_stride[0] + head * problem.group * problem.query_stride[1];
-  const auto first = static_cast<int32_t>(blockIdx.x * kWarps + threadIdx.x / kWarp);
-  for (int32_t page = first; page < pages; page += static_cast<int32_t>(gridDim.x) * kWarps) {
-    float score = INFINITY;
-    if (!is_forced(problem, page, pages)) {
+  constexpr int kPages = kBoundThreads / kBoundLanes;  // of a block
+  const auto offset = static_cast<int32_t>(threadIdx.x) / kBoundLanes;
+  const auto lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int32_t start = static_cast<int32_t>(blockIdx.x) * kPages; start < pages;
+       start += static_cast<int32_t>(gridDim.x) * kPages) {
+    const int32_t page = start + offset;
+    Lanes<const uint8_t*> bounds = {};
+    if (page < pages && !is_forced(problem, page, pages)) {
       const int64_t at = problem.table_heads == 1 ? int64_t{table[page]} * problem.kv_heads + head : table[page];
-      score = page_bound<kDim>(queries, problem.query_stride[1], problem.group, problem.bounds + at * 4 * kDim);
+      bounds[lane] = problem.bounds + at * 4 * kDim;
     }
-    if (threadIdx.x % kWarp == 0) problem.page_scores[list * int64_t{problem.table_stride} + page] = score;
+    Lanes<float> best;
+    page_bounds<kDim>(queries, problem.query_stride[1], problem.group, bounds, best);
+    if (page < pages && threadIdx.x % kBoundLanes == 0) {
+      problem.page_scores[list * int64_t{problem.table_stride} + page] =
+          bounds[lane] != nullptr ? best[lane] : INFINITY;
+    }
   }
 }
 
@@ -218,7 +229,8 @@ __global__ void __launch_bounds__(kSelectThreads) select_kernel(const DecodeProb
   const auto sequence = static_cast<int32_t>(list / problem.kv_heads);
   const int32_t pages = pages_of(problem, sequence);
   int32_t* selected = problem.selection + list * problem.budget;
-  select_largest(SelectBlock{}, problem.page_scores + list * problem.table_stride, pages, problem.budget, selected, shared);
+  select_largest(SelectBlock{}, problem.page_scores + list * problem.table_stride, pages, problem.budget, selected,
+                 shared);
   for (int32_t i = pages + static_cast<int32_t>(threadIdx.x); i < problem.budget; i += kSelectThreads) selected[i] = -1;
 }
 
@@ -238,7 +250,8 @@ __global__ void __launch_bounds__(kPageThreads) write_kernel(const PageWriteProb
   write_page<Pages, kDim>(
       PageBlock{},
       {problem.keys + sequence * problem.key_stride[0] + row * problem.key_stride[1] + head * problem.key_stride[2],
-       problem.values + sequence * problem.value_stride[0] + row * problem.value_stride[1] + head * problem.value_stride[2],
+       problem.values + sequence * problem.value_stride[0] + row * problem.value_stride[1] +
+           head * problem.value_stride[2],
        problem.key_stride[1], problem.value_stride[1], left < kPageRows ? left : kPageRows},
       {problem.key_pool + page * Shape::kKeyPage, problem.value_pool + page * Shape::kValuePage,
        problem.bounds != nullptr ? problem.bounds + page * 4 * kDim : nullptr});
@@ -289,10 +302,11 @@ cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t
   cudaError_t status = cudaSuccess;
   const auto lists = static_cast<unsigned>(problem.sequences * problem.kv_heads);
   if (problem.selection != nullptr) {
-    constexpr int kPages = kBoundThreads / kWarp;
+    constexpr int kPages = kBoundThreads / kBoundLanes;
     const unsigned room = (static_cast<unsigned>(problem.table_stride) + kPages - 1) / kPages;
     const unsigned wanted = (static_cast<unsigned>(device.multiprocessors) * 8 + lists - 1) / lists;
-    status = launch(bounds_kernel<kDim>, problem, {{room < wanted ? room : wanted, lists}, kBoundThreads}, stream);
+    status =
+        launch(bounds_kernel<kDim>, problem, {{room < wanted ? room : wanted, lists}, kBoundThreads, 0, early}, stream);
     if (status != cudaSuccess) return status;
     status = launch(select_kernel, problem, {{lists}, kSelectThreads, 0, early}, stream);
     if (status != cudaSuccess) return status;
@@ -304,8 +318,7 @@ cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t
   status = cudaFuncSetAttribute(decode_kernel<Pages, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (status != cudaSuccess) return status;
   status = launch(decode_kernel<Pages, kDim>, problem,
-                  {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early && problem.selection != nullptr},
-                  stream);
+                  {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early}, stream);
   if (status != cudaSuccess) return status;
   return launch(merge_kernel, problem,
                 {{static_cast<unsigned>(problem.sequences * problem.query_heads)}, kDim, 0, early}, stream);
@@ -314,10 +327,14 @@ cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t
 template <typename Pages>
 cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
   switch (problem.head_dim) {
-    case 64: return run<Pages, 64>(problem, device, stream);
-    case 96: return run<Pages, 96>(problem, device, stream);
-    case 128: return run<Pages, 128>(problem, device, stream);
-    default: return run<Pages, 256>(problem, device, stream);
+    case 64:
+      return run<Pages, 64>(problem, device, stream);
+    case 96:
+      return run<Pages, 96>(problem, device, stream);
+    case 128:
+      return run<Pages, 128>(problem, device, stream);
+    default:
+      return run<Pages, 256>(problem, device, stream);
   }
 }
 
@@ -327,10 +344,14 @@ cudaError_t run_write(const PageWriteProblem& problem, cudaStream_t stream) {
                       static_cast<unsigned>(problem.kv_heads), static_cast<unsigned>(problem.sequences)},
                      kPageThreads};
   switch (problem.head_dim) {
-    case 64: return launch(write_kernel<Pages, 64>, problem, grid, stream);
-    case 96: return launch(write_kernel<Pages, 96>, problem, grid, stream);
-    case 128: return launch(write_kernel<Pages, 128>, problem, grid, stream);
-    default: return launch(write_kernel<Pages, 256>, problem, grid, stream);
+    case 64:
+      return launch(write_kernel<Pages, 64>, problem, grid, stream);
+    case 96:
+      return launch(write_kernel<Pages, 96>, problem, grid, stream);
+    case 128:
+      return launch(write_kernel<Pages, 128>, problem, grid, stream);
+    default:
+      return launch(write_kernel<Pages, 256>, problem, grid, stream);
   }
 }
 
@@ -341,19 +362,27 @@ cudaError_t launch_decode(const DecodeProblem& problem, PageFormat format, cudaS
   const cudaError_t status = read_device(device);
   if (status != cudaSuccess) return status;
   switch (format) {
-    case PageFormat::bf16: return run<Bf16Pages>(problem, device, stream);
-    case PageFormat::fp8: return run<Fp8Pages>(problem, device, stream);
-    case PageFormat::int8: return run<Int8Pages>(problem, device, stream);
-    default: return run<Int4Pages>(problem, device, stream);
+    case PageFormat::bf16:
+      return run<Bf16Pages>(problem, device, stream);
+    case PageFormat::fp8:
+      return run<Fp8Pages>(problem, device, stream);
+    case PageFormat::int8:
+      return run<Int8Pages>(problem, device, stream);
+    default:
+      return run<Int4Pages>(problem, device, stream);
   }
 }
 
 cudaError_t launch_page_write(const PageWriteProblem& problem, PageFormat format, cudaStream_t stream) {
   switch (format) {
-    case PageFormat::bf16: return run_write<Bf16Pages>(problem, stream);
-    case PageFormat::fp8: return run_write<Fp8Pages>(problem, stream);
-    case PageFormat::int8: return run_write<Int8Pages>(problem, stream);
-    default: return run_write<Int4Pages>(problem, stream);
+    case PageFormat::bf16:
+      return run_write<Bf16Pages>(problem, stream);
+    case PageFormat::fp8:
+      return run_write<Fp8Pages>(problem, stream);
+    case PageFormat::int8:
+      return run_write<Int8Pages>(problem, stream);
+    default:
+      return run_write<Int4Pages>(problem, stream);
   }
 }
 

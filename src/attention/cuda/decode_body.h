@@ -1,9 +1,9 @@
 // One warp's pass over pages: scores, online softmax, values, all in registers; then merges in a fixed order.
 //
-// Scores are computed as keys x queries (16 key rows by 8 query heads) and outputs as values^T x probabilities (16 channels by
-// 8 heads), so neither keys nor values are ever rearranged: the order of channels within a product is free, hence lanes read
-// whole 4 to 16 byte units, and eight heads cost what one does. Scales of keys are folded into the queries once per page, zeros
-// of keys are a product of their own, scales of values are folded into the probabilities.
+// Scores are computed as keys x queries (16 key rows by 8 query heads) and outputs as values^T x probabilities (16
+// channels by 8 heads), so neither keys nor values are ever rearranged: the order of channels within a product is free,
+// hence lanes read whole 4 to 16 byte units, and eight heads cost what one does. Scales of keys are folded into the
+// queries once per page, zeros of keys are a product of their own, scales of values are folded into the probabilities.
 #pragma once
 
 #include "attention/cuda/decode_format.h"
@@ -11,8 +11,10 @@
 
 #if defined(__CUDACC__)
 #define TESSERA_UNROLL _Pragma("unroll")
+#define TESSERA_BATCHED _Pragma("unroll 8")
 #else
 #define TESSERA_UNROLL
+#define TESSERA_BATCHED
 #endif
 
 namespace tessera::attention::cuda {
@@ -279,7 +281,7 @@ struct Partials {
   const float* out;
   const float* max;
   const float* sum;
-  int64_t count, stride;
+  int32_t count, stride;
 };
 
 struct Merged {
@@ -289,12 +291,14 @@ struct Merged {
 // Channel `channel` of the merge, in order of the index.
 TESSERA_SIMT inline Merged merge_channel(const Partials& parts, int32_t head_dim, int32_t channel) {
   Merged merged = {minus_infinity(), 0, 0};
-  for (int64_t i = 0; i < parts.count; ++i) {
+  TESSERA_BATCHED
+  for (int32_t i = 0; i < parts.count; ++i) {
     const float max = parts.max[i * parts.stride];
     merged.max = max > merged.max ? max : merged.max;
   }
   const float shift = merged.max == minus_infinity() ? 0 : merged.max;
-  for (int64_t i = 0; i < parts.count; ++i) {
+  TESSERA_BATCHED
+  for (int32_t i = 0; i < parts.count; ++i) {
     const float factor = exp2_fast(parts.max[i * parts.stride] - shift);
     merged.sum += factor * parts.sum[i * parts.stride];
     merged.out += factor * parts.out[i * parts.stride * head_dim + channel];
@@ -303,14 +307,16 @@ TESSERA_SIMT inline Merged merge_channel(const Partials& parts, int32_t head_dim
 }
 
 // Final value of a query head's channel, from the partial results of all blocks.
-TESSERA_SIMT inline void merge_head(const DecodeProblem& problem, int32_t sequence, int32_t query_head, int32_t channel) {
+TESSERA_SIMT inline void merge_head(const DecodeProblem& problem, int32_t sequence, int32_t query_head,
+                                    int32_t channel) {
   const int32_t head = query_head % problem.group;
-  const int32_t job = (sequence * problem.kv_heads + query_head / problem.group) * problem.passes + head / kHeadsPerPass;
+  const int32_t job =
+      (sequence * problem.kv_heads + query_head / problem.group) * problem.passes + head / kHeadsPerPass;
   const JobRange range = range_of_job(problem, job);
   const Shares shares = shares_of(problem);
   const bool empty = range.begin == range.end;
-  const int64_t first = empty ? 0 : shares.owner(range.begin);
-  const int64_t last = empty ? -1 : shares.owner(range.end - 1);
+  const int32_t first = empty ? 0 : shares.owner(range.begin);
+  const int32_t last = empty ? -1 : shares.owner(range.end - 1);
   const int64_t row = slot_of(first, job) * kHeadsPerPass + head % kHeadsPerPass;
   const Merged merged = merge_channel({problem.partial_out + row * problem.head_dim, problem.partial_max + row,
                                        problem.partial_sum + row, last - first + 1, kHeadsPerPass},

@@ -3,8 +3,8 @@
 // Keys:   [64][head_dim] codes, then f16 scale[head_dim], then f16 zero[head_dim]; value = code * scale[c] + zero[c].
 // Values: [64][head_dim] codes, then f16 scale[64], then f16 zero[64];             value = code * scale[r] + zero[r].
 // bf16 pages have codes only; fp8 (e4m3) pages have no zeros. Codes are 0..255 or 0..15, four-bit codes lie in words of
-// eight channels: channel 2i in bits 4i, channel 2i + 1 in bits 4i + 16. Asymmetric groups as in KIVI (arXiv 2402.02750):
-// keys per channel over 64 rows, values per row over all channels of the head.
+// eight channels: channel 2i in bits 4i, channel 2i + 1 in bits 4i + 16. Asymmetric groups as in KIVI (arXiv
+// 2402.02750): keys per channel over 64 rows, values per row over all channels of the head.
 #pragma once
 
 #include "attention/cuda/warp.h"
@@ -91,18 +91,15 @@ struct Int4Pages {
   // Byte b of a word: digit 2b is channel 4b % 8 + b / 2, digit 2b + 1 two channels later.
   TESSERA_SIMT static void value_pairs(uint32_t low, uint32_t high, uint32_t (&pairs)[8]) {
     for (int b = 0; b < 4; ++b) {
-      const uint32_t both = select_bytes(low, high, b == 0   ? 0x4400u
-                                                    : b == 1 ? 0x5511u
-                                                    : b == 2 ? 0x6622u
-                                                             : 0x7733u);
+      const uint32_t both = select_bytes(low, high, b == 0 ? 0x4400u : b == 1 ? 0x5511u : b == 2 ? 0x6622u : 0x7733u);
       pairs[4 * b % 8 + b / 2] = low_digits(both);
       pairs[4 * b % 8 + b / 2 + 2] = low_digits(both >> 4);
     }
   }
 };
 
-// Where the lanes of a warp read. Keys: the four lanes of a quad share a row, `kKeyUnits` times kKeyBytes each. Values: the
-// eight lanes with equal lane % 4 share a row.
+// Where the lanes of a warp read. Keys: the four lanes of a quad share a row, `kKeyUnits` times kKeyBytes each. Values:
+// the eight lanes with equal lane % 4 share a row.
 template <typename Pages, int kDim>
 struct PageShape {
   static constexpr int kRowBytes = kDim * Pages::kBits / 8;

@@ -125,11 +125,11 @@ TESSERA_SIMT inline void write_page(const PageBlock& block, const PageSource& so
         key_word = word_of<Pages>(
             i % kWords, [&](int c) { return key(row, c); },
             [&](int c) {
-              return Group{Half::decode(key_parameters[c]), Pages::kZeroed ? Half::decode(key_parameters[kDim + c]) : 0};
+              return Group{Half::decode(key_parameters[c]),
+                           Pages::kZeroed ? Half::decode(key_parameters[kDim + c]) : 0};
             });
-        const Group group = {
-            Pages::kScaled ? Half::decode(value_parameters[row]) : 1,
-            Pages::kZeroed ? Half::decode(value_parameters[kPageRows + row]) : 0};
+        const Group group = {Pages::kScaled ? Half::decode(value_parameters[row]) : 1,
+                             Pages::kZeroed ? Half::decode(value_parameters[kPageRows + row]) : 0};
         value_word = word_of<Pages>(
             i % kWords, [&](int c) { return value(row, c); }, [&](int) { return group; });
       }

@@ -1,11 +1,18 @@
-// What the decode kernels are told, and how the pages of all heads are shared among thread blocks. Pure functions, tested on
-// the host.
+// What the decode kernels are told, and how the pages of all heads are shared among thread blocks. Pure functions,
+// tested on the host.
 #pragma once
 
 #include <cstdint>
 
 #include "attention/cuda/host_device.h"
 #include "tessera/attention/cuda_decode.h"
+
+// Rare loops stay small: code that streams once costs fetches.
+#if defined(__CUDACC__)
+#define TESSERA_ROLLED _Pragma("unroll 1")
+#else
+#define TESSERA_ROLLED
+#endif
 
 namespace tessera::attention::cuda {
 
@@ -43,27 +50,29 @@ TESSERA_HOST_DEVICE int32_t units_of(const DecodeProblem& problem, int32_t seque
   return problem.selection != nullptr && pages > problem.budget ? problem.budget : pages;
 }
 
-// A job is one pass over one KV head of one sequence: job = (sequence * kv_heads + kv_head) * passes + pass. Its units are
-// consecutive numbers on one line over all jobs.
+// A job is one pass over one KV head of one sequence: job = (sequence * kv_heads + kv_head) * passes + pass. Its units
+// are consecutive numbers on one line over all jobs, which check() keeps below 2^31.
 struct JobRange {
   int32_t job, sequence;
-  int64_t begin, end;
+  int32_t begin, end;
 };
 
-TESSERA_HOST_DEVICE int64_t total_units(const DecodeProblem& problem) {
-  int64_t total = 0;
+TESSERA_HOST_DEVICE int32_t total_units(const DecodeProblem& problem) {
+  int32_t total = 0;
+  TESSERA_ROLLED
   for (int32_t s = 0; s < problem.sequences; ++s) total += units_of(problem, s);
   return total * problem.kv_heads * problem.passes;
 }
 
 // The job that owns number `unit` < total_units().
-TESSERA_HOST_DEVICE JobRange job_at(const DecodeProblem& problem, int64_t unit) {
+TESSERA_HOST_DEVICE JobRange job_at(const DecodeProblem& problem, int32_t unit) {
   const int32_t jobs = problem.kv_heads * problem.passes;
-  int64_t begin = 0;
+  int32_t begin = 0;
+  TESSERA_ROLLED
   for (int32_t s = 0; s < problem.sequences; ++s) {
-    const int64_t each = units_of(problem, s);
+    const int32_t each = units_of(problem, s);
     if (unit < begin + each * jobs) {
-      const auto within = static_cast<int32_t>((unit - begin) / each);
+      const int32_t within = (unit - begin) / each;
       return {s * jobs + within, s, begin + within * each, begin + (within + 1) * each};
     }
     begin += each * jobs;
@@ -74,29 +83,35 @@ TESSERA_HOST_DEVICE JobRange job_at(const DecodeProblem& problem, int64_t unit) 
 TESSERA_HOST_DEVICE JobRange range_of_job(const DecodeProblem& problem, int32_t job) {
   const int32_t jobs = problem.kv_heads * problem.passes;
   const int32_t sequence = job / jobs;
-  int64_t begin = 0;
-  for (int32_t s = 0; s < sequence; ++s) begin += int64_t{units_of(problem, s)} * jobs;
-  const int64_t each = units_of(problem, sequence);
+  int32_t begin = 0;
+  TESSERA_ROLLED
+  for (int32_t s = 0; s < sequence; ++s) begin += units_of(problem, s) * jobs;
+  const int32_t each = units_of(problem, sequence);
   begin += job % jobs * each;
   return {job, sequence, begin, begin + each};
 }
 
-// Equal shares of the line; no share is empty.
+// Equal shares of the line, the first `longer` ones by one unit longer; none is empty.
 struct Shares {
-  int64_t total;
-  int64_t workers;
+  int32_t workers, units, longer;
 
-  TESSERA_HOST_DEVICE int64_t begin(int64_t worker) const { return total * worker / workers; }
-  TESSERA_HOST_DEVICE int64_t owner(int64_t unit) const { return ((unit + 1) * workers - 1) / total; }
+  TESSERA_HOST_DEVICE int32_t begin(int32_t worker) const {
+    return worker * units + (worker < longer ? worker : longer);
+  }
+  TESSERA_HOST_DEVICE int32_t owner(int32_t unit) const {
+    const int32_t in_longer = longer * (units + 1);
+    return unit < in_longer ? unit / (units + 1) : longer + (unit - in_longer) / units;
+  }
 };
 
 TESSERA_HOST_DEVICE Shares shares_of(const DecodeProblem& problem) {
-  const int64_t total = total_units(problem);
-  return {total, total < problem.blocks ? total : problem.blocks};
+  const int32_t total = total_units(problem);
+  const int32_t workers = total < problem.blocks ? total : problem.blocks;
+  return workers == 0 ? Shares{0, 0, 0} : Shares{workers, total / workers, total % workers};
 }
 
 // Partial result of a worker for a job: distinct, because along the line each step advances one of the two.
-TESSERA_HOST_DEVICE int64_t slot_of(int64_t worker, int32_t job) { return worker + job; }
+TESSERA_HOST_DEVICE int64_t slot_of(int32_t worker, int32_t job) { return int64_t{worker} + job; }
 
 inline int64_t slot_count(int64_t blocks, int64_t jobs) { return blocks + jobs; }
 

@@ -1,7 +1,7 @@
 // Bodies of the kernels that choose pages: upper bounds per page, then the largest ones.
 #pragma once
 
-#include "attention/cuda/decode_problem.h"
+#include "attention/cuda/decode_body.h"
 #include "attention/cuda/line_lists.h"
 #include "attention/cuda/warp.h"
 
@@ -12,42 +12,56 @@ TESSERA_SIMT inline bool is_forced(const DecodeProblem& problem, int32_t page, i
   return page < problem.first_pages || page >= pages - problem.last_pages;
 }
 
-// The page's upper bound of q.k, the largest over the `heads` of the group. Products of two bf16 are exact and the order of the sum is fixed, so host and device agree bit by bit.
+constexpr int kBoundLanes = 8;  // that share a page
+constexpr int kBoundPages = kWarp / kBoundLanes;
+
+// Upper bounds of q.k for the pages of a warp, one per eight lanes: sum over channels of max(q_c min_c, q_c max_c), the
+// largest over the `heads` of the group. bounds[lane]: the page's bounds; null: nothing is computed. Products of two
+// bf16 are exact and the order of the sum is fixed, so host and device agree bit by bit. best[lane] is the same for the
+// lanes of a page.
 template <int kDim>
-TESSERA_SIMT inline float page_bound(const uint16_t* queries, int64_t head_stride, int32_t heads, const uint8_t* bounds) {
-  constexpr int kPairs = kDim / 64;  // of channels per lane, and a rest for 96
-  Lanes<uint32_t> low[kPairs + 1];
-  Lanes<uint32_t> high[kPairs + 1];
-  const auto wanted = [](int lane, int pair) { return 2 * (pair * kWarp + lane) < kDim; };
+TESSERA_SIMT inline void page_bounds(const uint16_t* queries, int64_t head_stride, int32_t heads,
+                                     const Lanes<const uint8_t*>& bounds, Lanes<float>& best) {
+  constexpr int kUnits = kDim / 32;  // of four channels, per lane
+  Lanes<float> low[kUnits][4];
+  Lanes<float> high[kUnits][4];
+  const auto channel = [](int lane, int unit) { return unit * 4 * kBoundLanes + lane % kBoundLanes * 4; };
+  const auto decode_four = [](const void* from, float* to) {
+    uint32_t words[2];
+    load_words(words, from);
+    for (int i = 0; i < 4; ++i) to[i] = Bfloat::decode(static_cast<uint16_t>(words[i / 2] >> (16 * (i % 2))));
+  };
   warp_each([&](int lane) {
-    for (int pair = 0; pair <= kPairs; ++pair) {
-      low[pair][lane] = high[pair][lane] = 0;
-      if (!wanted(lane, pair)) continue;
-      memcpy(&low[pair][lane], bounds + 4 * (pair * kWarp + lane), 4);
-      memcpy(&high[pair][lane], bounds + 2 * kDim + 4 * (pair * kWarp + lane), 4);
+    best[lane] = -INFINITY;
+    TESSERA_UNROLL
+    for (int unit = 0; unit < kUnits; ++unit) {
+      float a[4] = {};
+      float b[4] = {};
+      if (bounds[lane] != nullptr) {
+        decode_four(bounds[lane] + 2 * channel(lane, unit), a);
+        decode_four(bounds[lane] + 2 * (kDim + channel(lane, unit)), b);
+      }
+      for (int i = 0; i < 4; ++i) {
+        low[unit][i][lane] = a[i];
+        high[unit][i][lane] = b[i];
+      }
     }
   });
-  float best = -INFINITY;
+  TESSERA_ROLLED
   for (int32_t head = 0; head < heads; ++head) {
     Lanes<float> sum;
     warp_each([&](int lane) {
       sum[lane] = 0;
-      for (int pair = 0; pair <= kPairs; ++pair) {
-        if (!wanted(lane, pair)) continue;
-        uint32_t q;
-        memcpy(&q, queries + head * head_stride + 2 * (pair * kWarp + lane), 4);
-        for (int side = 0; side < 2; ++side) {
-          const float x = Bfloat::decode(static_cast<uint16_t>(q >> (16 * side)));
-          const float a = x * Bfloat::decode(static_cast<uint16_t>(low[pair][lane] >> (16 * side)));
-          const float b = x * Bfloat::decode(static_cast<uint16_t>(high[pair][lane] >> (16 * side)));
-          sum[lane] += a > b ? a : b;
-        }
+      TESSERA_UNROLL
+      for (int unit = 0; unit < kUnits; ++unit) {
+        float q[4];
+        decode_four(queries + head * head_stride + channel(lane, unit), q);
+        for (int i = 0; i < 4; ++i) sum[lane] += q[i] * (q[i] > 0 ? high[unit][i][lane] : low[unit][i][lane]);
       }
     });
-    for (int mask = 16; mask > 0; mask /= 2) warp_add(sum, mask);
-    best = sum[0] > best ? sum[0] : best;
+    for (int mask = kBoundLanes / 2; mask > 0; mask /= 2) warp_add(sum, mask);
+    warp_each([&](int lane) { best[lane] = sum[lane] > best[lane] ? sum[lane] : best[lane]; });
   }
-  return best;
 }
 
 constexpr int kSelectThreads = 1024;
@@ -55,10 +69,36 @@ using SelectBlock = Block<kSelectThreads>;
 
 struct SelectShared {
   uint32_t histogram[256];
-  uint32_t above[256];  // scratch of the scan
   uint32_t scan[2][kSelectThreads];
   uint32_t threshold, ties;  // the smallest key kept, and how many equal to it are kept
 };
+
+// scan[0][i] becomes the sum of scan[0][0..i]. On the device by exchanges within warps: two barriers.
+TESSERA_SIMT inline void inclusive_sums(const SelectBlock& block, uint32_t (&scan)[2][kSelectThreads]) {
+#if defined(__CUDA_ARCH__)
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % kWarp;
+  const auto within_warp = [&](uint32_t value) {
+    TESSERA_UNROLL
+    for (int step = 1; step < kWarp; step *= 2) {
+      const uint32_t before = __shfl_up_sync(0xffffffffu, value, static_cast<unsigned>(step));
+      value += lane >= step ? before : 0;
+    }
+    return value;
+  };
+  const uint32_t own = within_warp(scan[0][thread]);
+  if (lane == kWarp - 1) scan[1][thread / kWarp] = own;
+  __syncthreads();
+  const uint32_t totals = within_warp(scan[1][lane]);  // 32 warps: every warp sums all of them
+  const int warp = thread / kWarp;
+  const uint32_t before = __shfl_sync(0xffffffffu, totals, warp > 0 ? warp - 1 : 0);
+  scan[0][thread] = own + (warp > 0 ? before : 0);
+  __syncthreads();
+#else
+  block.inclusive_scan(scan);
+#endif
+  (void)block;
+}
 
 // One pass over eight bits of the keys: the bin that holds the last one kept.
 TESSERA_SIMT inline void narrow(const SelectBlock& block, const float* scores, int32_t size, int shift,
@@ -73,29 +113,16 @@ TESSERA_SIMT inline void narrow(const SelectBlock& block, const float* scores, i
       if (matches) SelectBlock::add(&shared.histogram[key >> shift & 255u], 1);
     }
   });
-  // Keys in a bin or above it.
-  uint32_t* from = shared.histogram;
-  uint32_t* to = shared.above;
-  for (int step = 1; step < 256; step *= 2) {
-    block.each([&](int thread) {
-      if (thread < 256) to[thread] = from[thread] + (thread + step < 256 ? from[thread + step] : 0);
-    });
-    uint32_t* swapped = from;
-    from = to;
-    to = swapped;
-  }
-  // Eight steps leave the result where it began; the thread that finds the bin alone writes.
+  block.each([&](int thread) { shared.scan[0][thread] = thread < 256 ? shared.histogram[255 - thread] : 0; });
+  inclusive_sums(block, shared.scan);
+  // The first thread whose sum reaches the number wanted alone writes, and what the others read it left before.
+  block.each([&](int thread) { shared.scan[1][thread] = shared.ties; });
   block.each([&](int thread) {
-    if (thread >= 256) return;
-    const uint32_t here = from[thread];
-    const uint32_t higher = thread < 255 ? from[thread + 1] : 0;
-    if (here >= shared.ties && higher < shared.ties) shared.scan[0][0] = static_cast<uint32_t>(thread);
-  });
-  block.each([&](int thread) {
-    if (thread != 0) return;
-    const uint32_t bin = shared.scan[0][0];
-    shared.ties -= bin < 255 ? from[bin + 1] : 0;
-    shared.threshold |= bin << shift;
+    const uint32_t wanted = shared.scan[1][thread];
+    const uint32_t above = thread > 0 ? shared.scan[0][thread - 1] : 0;
+    if (thread >= 256 || shared.scan[0][thread] < wanted || above >= wanted) return;
+    shared.ties = wanted - above;
+    shared.threshold |= static_cast<uint32_t>(255 - thread) << shift;
   });
 }
 
@@ -115,6 +142,7 @@ TESSERA_SIMT inline void select_largest(const SelectBlock& block, const float* s
     shared.threshold = 0;
     shared.ties = static_cast<uint32_t>(count);
   });
+  TESSERA_ROLLED
   for (int shift = 24; shift >= 0; shift -= 8) narrow(block, scores, size, shift, shared);
   // Every thread owns a run of consecutive scores. Low side: above the threshold; high side: equal to it.
   const int32_t run = (size + kSelectThreads - 1) / kSelectThreads;
@@ -127,7 +155,7 @@ TESSERA_SIMT inline void select_largest(const SelectBlock& block, const float* s
     }
     shared.scan[0][thread] = packed;
   });
-  block.inclusive_scan(shared.scan);
+  inclusive_sums(block, shared.scan);
   block.each([&](int thread) {
     const uint32_t packed = thread > 0 ? shared.scan[0][thread - 1] : 0;
     uint32_t above = packed & 0xffffu;

@@ -4,9 +4,9 @@
 //   warp_each([&](int lane) { sum[lane] = 1; });   // no meeting of the lanes inside
 //   warp_max(sum, 4);                              // with the lane whose index differs in bit 2
 //
-// On the device a Lanes<T> is one register and warp_each the body for the calling lane; on the host it is 32 values and a
-// loop, so tests execute the very kernel code without a GPU. Shared memory written in one warp_each is seen by the next one
-// only after warp_sync(). Fragment layouts: PTX ISA 8.0, "mma.m16n8k16".
+// On the device a Lanes<T> is one register and warp_each the body for the calling lane; on the host it is 32 values and
+// a loop, so tests execute the very kernel code without a GPU. Shared memory written in one warp_each is seen by the
+// next one only after warp_sync(). Fragment layouts: PTX ISA 8.0, "mma.m16n8k16".
 #pragma once
 
 #include <cuda_bf16.h>
@@ -125,10 +125,12 @@ TESSERA_SIMT inline float exp2_fast(float x) {
 //   b[0] = b[2t, 2t+1][g], b[1] = b[2t+8, 2t+9][g]
 //   c[0], c[1] = c[g][2t, 2t+1], c[2], c[3] = c[g+8][2t, 2t+1]
 template <typename Operand>
-TESSERA_SIMT inline void multiply_add(Lanes<float> (&c)[4], const Lanes<uint32_t> (&a)[4], const Lanes<uint32_t> (&b)[2]) {
+TESSERA_SIMT inline void multiply_add(Lanes<float> (&c)[4], const Lanes<uint32_t> (&a)[4],
+                                      const Lanes<uint32_t> (&b)[2]) {
 #if defined(__CUDA_ARCH__)
   if constexpr (std::is_same_v<Operand, Half>) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+        "%3};"
         : "+f"(c[0].value), "+f"(c[1].value), "+f"(c[2].value), "+f"(c[3].value)
         : "r"(a[0].value), "r"(a[1].value), "r"(a[2].value), "r"(a[3].value), "r"(b[0].value), "r"(b[1].value));
   } else {
