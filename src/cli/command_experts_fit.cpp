@@ -10,6 +10,7 @@
 #include "tessera/base/progress.h"
 #include "tessera/experts/covering.h"
 #include "tessera/experts/design_file.h"
+#include "tessera/experts/distributed.h"
 
 namespace tessera::cli {
 namespace {
@@ -21,7 +22,7 @@ struct FitCommand {
   int size = 0, lambda = 1;
   double seconds = 5;
   uint64_t seed = 0;
-  bool centralised = false, json = false;
+  bool centralised = false, mpi = false, json = false;
   LearnerOptions learner;
   DataOptions reading;
 };
@@ -87,30 +88,59 @@ struct Trained {
 };
 
 Trained fit_in(const std::filesystem::path& folder, const FitCommand& command, const Dataset& data,
-               const Design& design) {
+               const DesignFile& file, Ranks& ranks) {
+  const Design& design = file.design;
   const auto total = static_cast<int64_t>(design.sets.size());
   const int64_t before = std::min(total, finished_experts(folder));
   Progress progress(folder.filename().string(), total, before);
   FitOptions options{.folder = folder, .seed = command.seed};
+  options.claimed = [&] { write_design(folder / "design.json", file); };
   options.done = [&](size_t expert) { progress.advance(fmt::format("expert {}", expert)); };
-  fit_experts(data, design, *make_learner(command.learner), options);
+  const auto learner = make_learner(command.learner);
+  if (ranks.size() > 1) {
+    fit_distributed(ranks, data, design, *learner, options);
+  } else {
+    fit_experts(data, design, *learner, options);
+  }
   return {total, before};
+}
+
+// "part-{rank}.csv" names a file per rank.
+std::string file_of_rank(const std::string& data, int rank) {
+  const size_t at = data.find("{rank}");
+  return at == std::string::npos ? data : data.substr(0, at) + std::to_string(rank) + data.substr(at + 6);
+}
+
+// This rank's rows, numbered by the classes of all ranks.
+Dataset read_local(const FitCommand& command, const std::vector<std::string>& known, Ranks& ranks) {
+  const std::string path = file_of_rank(command.data, ranks.rank());
+  Dataset data = read_data(path, command.reading, known);
+  if (ranks.size() == 1) return data;
+  const std::vector<std::string> classes = agree_on_classes(ranks, data.classes);
+  return classes == data.classes ? data : read_data(path, command.reading, classes);
+}
+
+// Rank 0 looks for the design; everyone gets it.
+DesignFile shared_design(const FitCommand& command, const DesignFile& given, const Dataset& data, Ranks& ranks) {
+  if (ranks.size() == 1) return design_for(command, given, data);
+  const std::string text = ranks.rank() == 0 ? format_design(design_for(command, given, data)) : std::string();
+  return parse_design(ranks.broadcast(text), "design of rank 0");
 }
 
 void run_fit(const FitCommand& command) {
   check_command(command);
+  const std::unique_ptr<Ranks> ranks = command.mpi ? start_ranks() : std::make_unique<Ranks>();
   const DesignFile given = command.design.empty() ? DesignFile{} : read_design(command.design);
-  const Dataset data = read_data(command.data, command.reading, given.class_names);
-  const DesignFile file = design_for(command, given, data);
+  const Dataset data = read_local(command, given.class_names, *ranks);
+  const DesignFile file = shared_design(command, given, data, *ranks);
   const std::filesystem::path folder = command.out;
-  check_fit(data, file.design, *make_learner(command.learner), {.folder = folder, .seed = command.seed});
-  write_design(folder / "design.json", file);
-  const Trained trained = fit_in(folder, command, data, file.design);
+  const Trained trained = fit_in(folder, command, data, file, *ranks);
   if (command.centralised) {
-    Design all{.classes = file.design.classes, .sets = {{}}};
-    for (int k = 0; k < all.classes; ++k) all.sets[0].push_back(k);
-    fit_in(folder / "centralised", command, data, all);
+    DesignFile all{.design = {.classes = file.design.classes, .sets = {{}}}, .class_names = file.class_names};
+    for (int k = 0; k < all.design.classes; ++k) all.design.sets[0].push_back(k);
+    fit_in(folder / "centralised", command, data, all, *ranks);
   }
+  if (ranks->rank() != 0) return;
   const PairCoverage pairs = count_pairs(file.design);
   if (command.json) {
     const nlohmann::json document = {{"experts", trained.experts},   {"resumed", trained.resumed},
@@ -155,6 +185,10 @@ void add_experts_fit(CLI::App& experts) {
   fit->add_flag("--mirror", command->learner.mirror, "images: mirror every other training row");
   fit->add_option("--seed", command->seed, "of everything random");
   fit->add_flag("--centralised", command->centralised, "also train one classifier of all classes, for report");
+  fit->add_flag(
+      "--mpi", command->mpi,
+      "share the experts among the processes of mpirun; '{rank}' in DATA names a file per process, whose rows "
+      "stay there");
   fit->add_flag("--json", command->json, "print JSON");
   add_data_options(*fit, command->reading);
   fit->callback([command] { run_fit(*command); });

@@ -5,16 +5,13 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "experts/fit_folder.h"
 #include "tessera/base/error.h"
 #include "tessera/base/file.h"
 #include "tessera/base/random.h"
 
 namespace tessera::experts {
 namespace {
-
-std::filesystem::path expert_path(const std::filesystem::path& folder, size_t expert) {
-  return folder / fmt::format("expert-{:05}.bin", expert);
-}
 
 void check(const Dataset& data, const Design& design) {
   check_design(design);
@@ -35,7 +32,14 @@ void check(const Dataset& data, const Design& design) {
   }
 }
 
-// Creates the folder's settings file, or compares with the one that is there.
+}  // namespace
+
+std::filesystem::path expert_path(const std::filesystem::path& folder, size_t expert) {
+  return folder / fmt::format("expert-{:05}.bin", expert);
+}
+
+uint64_t expert_seed(uint64_t seed, size_t expert) { return Random(seed).split(expert).bits(); }
+
 void claim_folder(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
   const nlohmann::json settings = {
       {"format", "tessera-experts"}, {"version", 1},      {"seed", options.seed},      {"learner", learner.settings()},
@@ -57,12 +61,12 @@ void claim_folder(const Dataset& data, const Design& design, const Learner& lear
   write_file_atomically(path, settings.dump(1));
 }
 
-}  // namespace
-
 void check_fit(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
   check(data, design);
   learner.check(data);
-  if (!options.folder.empty()) claim_folder(data, design, learner, options);
+  if (options.folder.empty()) return;
+  claim_folder(data, design, learner, options);
+  if (options.claimed) options.claimed();
 }
 
 Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& learner, const FitOptions& options) {
@@ -70,7 +74,6 @@ Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& l
   const bool keep = !options.folder.empty();
   Ensemble ensemble{.design = design, .classes = data.classes};
   ensemble.experts.resize(design.sets.size());
-  const Random random(options.seed);
   std::mutex mutex;
   const auto fit_one = [&](size_t j) {
     const std::filesystem::path path = expert_path(options.folder, j);
@@ -78,7 +81,7 @@ Ensemble fit_experts(const Dataset& data, const Design& design, const Learner& l
       ensemble.experts[j] = learner.load(read_file(path), path.string());
       return;
     }
-    const uint64_t seed = random.split(j).bits();
+    const uint64_t seed = expert_seed(options.seed, j);
     std::shared_ptr<const Classifier> expert = learner.fit(restrict_to(data, design.sets[j]), seed);
     if (keep) write_file_atomically(path, expert->save());
     const std::lock_guard lock(mutex);

@@ -54,6 +54,15 @@ class ExpertsFitCli : public ::testing::Test {
   Outcome run(const std::string& arguments) const {
     return testing::run_program(TESSERA_PROGRAM, "--threads 1 experts " + arguments, path("stderr"));
   }
+#ifdef TESSERA_MPIRUN
+  Outcome run_on(int processes, const std::string& arguments) const {
+    return testing::run_program(
+        fmt::format("env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
+                    "{} -n {} {}",
+                    TESSERA_MPIRUN, processes, TESSERA_PROGRAM),
+        "--threads 1 experts " + arguments, path("stderr"));
+  }
+#endif
   nlohmann::json json(const std::string& arguments) const {
     const Outcome outcome = run(arguments + " --json");
     EXPECT_EQ(outcome.status, 0) << arguments << "\n" << outcome.err;
@@ -153,6 +162,54 @@ TEST_F(ExpertsFitCli, ReportIsOneSelfContainedPage) {
   }
   expect_refusal("report " + model + " '" + test + "' --out " + path("no/r.html"), "does not exist");
 }
+
+#ifdef TESSERA_MPIRUN
+TEST_F(ExpertsFitCli, TwoProcessesTrainTheSameExpertsAsOne) {
+  const std::string train = blobs("train.csv", 120, 1);
+  const std::string options = " --size 3 --hidden 8 --epochs 5 --seconds 0.2 --seed 3 --out ";
+  ASSERT_EQ(run("fit " + train + options + path("one")).status, 0);
+  ASSERT_EQ(run("fit " + train + options + path("alone") + " --mpi").status, 0);
+  const Outcome two = run_on(2, "fit " + train + options + path("two") + " --mpi");
+  ASSERT_EQ(two.status, 0) << two.err;
+  for (const auto& entry : std::filesystem::directory_iterator(path("one"))) {
+    for (const char* other : {"alone", "two"}) {
+      EXPECT_EQ(read_file(entry.path()), read_file(folder_ / other / entry.path().filename())) << entry.path();
+    }
+  }
+  std::filesystem::remove(path("two/expert-00002.bin"));
+  EXPECT_EQ(run_on(2, "fit " + train + options + path("two") + " --mpi").status, 0);
+  EXPECT_EQ(read_file(path("one/expert-00002.bin")), read_file(path("two/expert-00002.bin")));
+}
+
+// Each process reads classes of its own; rows stay where they are, and a set that no process can train is refused.
+TEST_F(ExpertsFitCli, RowsStayWithTheirProcess) {
+  const std::string text = read_file(blobs("all.csv", 240, 1));
+  const std::string test = blobs("test.csv", 60, 2);
+  std::string part[] = {"u,v,class\n", "u,v,class\n"};
+  for (size_t begin = text.find('\n') + 1; begin < text.size();) {
+    const size_t end = text.find('\n', begin) + 1;
+    const std::string line = text.substr(begin, end - begin);
+    const char first = line[line.rfind(',') + 1];
+    if (first != 'f') part[0] += line;  // ape to elk
+    if (first > 'c') part[1] += line;   // dog to fox
+    begin = end;
+  }
+  write("part-0.csv", part[0]), write("part-1.csv", part[1]);
+  const std::string fit = "fit '" + path("part-{rank}.csv") + "' --mpi --hidden 16 --epochs 60 --out ";
+  const std::string names = R"("class_names":["ape","bee","cat","dog","elk","fox"],)";
+  const std::string good = write("good.json", R"({"format":"tessera-design","version":1,"classes":6,)" + names +
+                                                  R"("sets":[[0,1,2,3],[0,1,4],[2,3,4],[3,4,5]]})");
+  const Outcome outcome = run_on(2, fit + path("model") + " --design " + good);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(json("predict " + path("model") + " " + test + " --rule naive-bayes")["labels"].size(), 60U);
+  const std::string bad = write(
+      "bad.json", R"({"format":"tessera-design","version":1,"classes":6,)" + names + R"("sets":[[0,1,2,3,4],[0,5]]})");
+  const Outcome refused = run_on(2, fit + path("none") + " --design " + bad);
+  EXPECT_NE(refused.status, 0);
+  EXPECT_THAT(refused.err, HasSubstr("no rank holds rows of all 2 classes of expert 1"));
+  EXPECT_FALSE(std::filesystem::exists(path("none")));
+}
+#endif
 
 TEST_F(ExpertsFitCli, LabelersWithRestrictedSets) {
   const std::string design = write(

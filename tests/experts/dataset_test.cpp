@@ -6,6 +6,7 @@
 #include "tessera/base/error.h"
 #include "tessera/base/random.h"
 #include "tessera/experts/combine.h"
+#include "tessera/experts/distributed.h"
 #include "tessera/experts/fit.h"
 
 namespace tessera::experts {
@@ -125,6 +126,53 @@ TEST(Fit, ResumesDoesNotDependOnThreadsAndRefusesOtherSettings) {
   lacking.classes.push_back("3");
   EXPECT_THAT(message_of([&] { fit_experts(lacking, design, *learner, {}); }),
               testing::HasSubstr("no row of class '3'"));
+}
+
+TEST(Distributed, ExpertsGoWhereTheirRowsAre) {
+  const Design design{.classes = 4, .sets = {{0, 1}, {1, 2}, {2, 3}, {0, 1}}};
+  EXPECT_THAT(assign_experts(design, {{9, 9, 0, 0}, {1, 1, 5, 5}}), testing::ElementsAre(0, 1, 1, 0));
+  // The same rows everywhere: by load.
+  EXPECT_THAT(assign_experts(design, {{5, 5, 5, 5}, {5, 5, 5, 5}}), testing::ElementsAre(0, 1, 0, 1));
+  EXPECT_THAT(message_of([&] {
+                assign_experts(design, {{1, 1, 0, 1}, {1, 0, 1, 1}});
+              }),
+              testing::HasSubstr("classes of expert 1"));
+}
+
+TEST(Distributed, OneProcessTrainsTheSameExperts) {
+  const Design design{.classes = 3, .sets = {{0, 1}, {0, 2}, {1, 2}}};
+  const Dataset train = blobs(3, 90, 1);
+  const auto learner = make_learner({.kind = "softmax", .epochs = 5});
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "tessera_distributed_test";
+  std::filesystem::remove_all(folder);
+  Ranks alone;
+  std::vector<size_t> done;
+  const FitOptions options{.folder = folder, .seed = 4, .done = [&](size_t j) { done.push_back(j); }};
+  const Answers ours = ask(fit_distributed(alone, train, design, *learner, options), train.values, train.rows);
+  const Answers wanted = ask(fit_experts(train, design, *learner, {.seed = 4}), train.values, train.rows);
+  EXPECT_EQ(ours.probabilities, wanted.probabilities);
+  EXPECT_THAT(done, testing::ElementsAre(0, 1, 2));
+  std::filesystem::remove_all(folder);
+}
+
+TEST(Learner, ShiftAndMirrorNeedImagesAndKeepTheSeed) {
+  Dataset images{.rows = 40, .features = 16, .channels = 1, .height = 4, .width = 4};
+  images.classes = {"left", "top"};
+  Random random(1);
+  for (int64_t i = 0; i < images.rows; ++i) {
+    images.labels.push_back(static_cast<int32_t>(i % 2));
+    for (int k = 0; k < 16; ++k) {
+      const bool bright = i % 2 == 0 ? k % 4 < 2 : k < 8;
+      images.values.push_back(static_cast<float>((bright ? 0.8 : 0.0) + 0.1 * random.uniform()));
+    }
+  }
+  const auto varied = make_learner({.kind = "softmax", .epochs = 20, .shift = 1, .mirror = true});
+  const auto plain = make_learner({.kind = "softmax", .epochs = 20});
+  EXPECT_EQ(varied->fit(images, 3)->save(), varied->fit(images, 3)->save());
+  EXPECT_NE(varied->fit(images, 3)->save(), plain->fit(images, 3)->save());
+  images.channels = images.height = images.width = 0;
+  EXPECT_THAT(message_of([&] { varied->fit(images, 3); }), testing::HasSubstr("expected images"));
+  EXPECT_THROW(make_learner({.shift = 17}), Error);
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ struct FitOptions {
   std::filesystem::path folder = {};             // where experts are kept; empty: in memory only
   uint64_t seed = 0;                             // of everything random
   ThreadPool* pool = nullptr;                    // null: ThreadPool::shared()
+  std::function<void()> claimed = {};            // called once the folder belongs to this fit, before any training
   std::function<void(size_t expert)> done = {};  // called (one at a time) after each expert that was trained
 };
 
