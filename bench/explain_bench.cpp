@@ -1,6 +1,7 @@
 // Every table of docs/explain.md: coverage, width and error with standard errors, and times, on one thread.
 //
-//   bench_explain parity|quality|noise|large|speed|compas [--trials N] [--first-seed S] [--json FILE] [--data FOLDER]
+//   bench_explain parity|quality|noise|large|under-determined|speed|compas [--trials N] [--first-seed S] [--json FILE]
+//   [--data FOLDER]
 //
 // Coverage counts targets inside their 95 % interval over simulated trials (seeds 1000.. report, seeds 500000..
 // develop); standard errors treat trials as independent. Times are CPU milliseconds, medians. The file is written after
@@ -9,17 +10,13 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <filesystem>
-#include <nlohmann/json.hpp>
 
-#include "explain/forest.h"
 #include "explain/simulation.h"
+#include "explain_tables.h"
 #include "measure.h"
 #include "tessera/base/build_info.h"
 #include "tessera/base/clock.h"
-#include "tessera/base/file.h"
 #include "tessera/base/random.h"
 #include "tessera/base/statistics.h"
 #include "tessera/base/thread_pool.h"
@@ -27,73 +24,6 @@
 
 namespace tessera::explain {
 namespace {
-
-struct Sample {
-  double truth = 0, estimate = 0, lower = 0, upper = 0;
-  bool covered() const { return lower <= truth && truth <= upper; }
-  double width() const { return upper - lower; }
-  double score() const { return width() + 40 * std::max({0.0, lower - truth, truth - upper}); }  // at 95 %
-};
-
-using Trials = std::vector<std::vector<Sample>>;  // [trials][targets]
-
-double mean_of(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
-
-double error_of(const std::vector<double>& values) {
-  const double mean = mean_of(values);
-  double squares = 0;
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  const auto count = static_cast<double>(values.size());
-  return std::sqrt(squares / (count * std::max(1.0, count - 1)));
-}
-
-nlohmann::json summarise(const std::string& name, const Trials& trials, double cpu_ms) {
-  std::vector<double> coverage, score, width, all_width, error;
-  std::vector<std::vector<double>> per_target(trials[0].size());
-  for (const auto& trial : trials) {
-    double inside = 0, scores = 0, widths = 0;
-    for (size_t t = 0; t < trial.size(); ++t) {
-      inside += trial[t].covered();
-      scores += trial[t].score();
-      widths += trial[t].width();
-      all_width.push_back(trial[t].width());
-      error.push_back(std::abs(trial[t].estimate - trial[t].truth));
-      per_target[t].push_back(trial[t].covered());
-    }
-    const auto count = static_cast<double>(trial.size());
-    coverage.push_back(inside / count);
-    score.push_back(scores / count);
-    width.push_back(widths / count);
-  }
-  nlohmann::json row = {{"name", name},
-                        {"trials", trials.size()},
-                        {"coverage", mean_of(coverage)},
-                        {"coverage_se", error_of(coverage)},
-                        {"mean_width", mean_of(width)},
-                        {"mean_width_se", error_of(width)},
-                        {"median_width", median(all_width)},
-                        {"interval_score", mean_of(score)},
-                        {"interval_score_se", error_of(score)},
-                        {"median_error", median(error)},
-                        {"mean_error", mean_of(error)},
-                        {"cpu_ms", cpu_ms}};
-  std::string targets;
-  for (const auto& values : per_target) {
-    row["target_coverage"].push_back(mean_of(values));
-    if (per_target.size() <= 8) targets += fmt::format(" {:.3f}", mean_of(values));
-  }
-  fmt::print(
-      "{:34} T={:4} coverage {:.3f} ± {:.3f} [{} ] width {:.3f} ± {:.3f} median {:.3f} IS {:.3f} ± {:.3f} error median "
-      "{:.4f} mean {:.4f} cpu {:.2f} ms\n",
-      name, trials.size(), mean_of(coverage), error_of(coverage), targets, mean_of(width), error_of(width),
-      median(all_width), mean_of(score), error_of(score), median(error), mean_of(error), cpu_ms);
-  std::fflush(stdout);
-  return row;
-}
 
 // The four targets of the simulation: two slopes and two contrasts with the baselines used.
 std::vector<Sample> samples(const Simulation& simulation, const std::vector<double>& query, const Explanation& answer) {
@@ -112,40 +42,6 @@ std::vector<Sample> samples(const Simulation& simulation, const std::vector<doub
   return result;
 }
 
-// The rows of one table, kept in a file while they come.
-class Report {
- public:
-  Report(nlohmann::json head, std::filesystem::path file) : content_(std::move(head)), file_(std::move(file)) {
-    nlohmann::json before;
-    if (!file_.empty() && std::filesystem::exists(file_)) before = nlohmann::json::parse(read_file(file_));
-    const auto same = [&](const char* key) { return before.contains(key) && before[key] == content_[key]; };
-    const bool resumes =
-        same("table") && same("commit") && same("first_seed") && same("trials") && !before.value("complete", true);
-    content_["rows"] = resumes ? before["rows"] : nlohmann::json::array();
-    content_["complete"] = false;
-  }
-  // Measures unless the file has the row already.
-  template <typename Measure>
-  void add(const std::string& name, const Measure& measure) {
-    for (const auto& row : content_["rows"]) {
-      if (row["name"] == name) return;
-    }
-    content_["rows"].push_back(measure());
-    save();
-  }
-  void finish() {
-    content_["complete"] = true;
-    save();
-  }
-
- private:
-  void save() const {
-    if (!file_.empty()) write_file_atomically(file_, content_.dump(1) + "\n");
-  }
-  nlohmann::json content_;
-  std::filesystem::path file_;
-};
-
 struct Run {
   std::string name;
   Options options;
@@ -162,7 +58,7 @@ double linear_truth(const double* x) { return 1 + 0.5 * x[0] - 0.3 * x[1] + 0.4 
 nlohmann::json run_simulation(const Run& run) {
   Trials trials(static_cast<size_t>(run.trials));
   std::vector<double> cpu(trials.size());
-  for (size_t t = 0; t < trials.size(); ++t) {
+  const auto trial = [&](size_t t) {
     Simulation simulation(run.first_seed + t, run.rows);
     if (run.linear) {
       for (int64_t i = 0; i < run.rows; ++i)
@@ -187,17 +83,11 @@ nlohmann::json run_simulation(const Run& run) {
         trials[t][j].truth = j < 2 ? slope[j] : slope[j] * (simulation.query[j] - answer.features[j].baseline);
       }
     }
-  }
+  };
+  ThreadPool::shared().parallel_for(0, run.trials, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) trial(static_cast<size_t>(t));
+  });
   return summarise(run.name, trials, median(cpu));
-}
-
-Options published(int64_t neighbours, int degree, double ratio, Weights weights) {
-  Options options = published_options(false);
-  options.neighbours = neighbours;
-  options.degree = degree;
-  options.ratio = ratio;
-  options.weights = weights;
-  return options;
 }
 
 const std::vector<std::pair<std::string, Options>>& settings() {
@@ -263,12 +153,6 @@ void add_rivals(Report& report, const Seeds& seeds) {
   report.add("constant interval", [&] { return summarise("constant interval", rivals.constant, 0); });
 }
 
-Options mimic() {
-  Options options;
-  options.estimator = Estimator::forest;
-  return options;
-}
-
 void parity(Report& report, const Seeds& seeds) {
   add_rivals(report, seeds);
   for (const auto& [name, options] : settings())
@@ -307,7 +191,7 @@ struct Shape {
     Random random(seed);
     for (int64_t j = 0; j < continuous + binary; ++j) {
       if (j < continuous) {
-        features.push_back({"x" + std::to_string(j), ColumnKind::continuous, {}, {}, {}});
+        features.push_back({"x" + std::to_string(j), ColumnKind::continuous, {}, {}, 0.5});
       } else {
         features.push_back({"c" + std::to_string(j), ColumnKind::categorical, {"0", "1"}, {}, {}});
       }
@@ -320,6 +204,18 @@ struct Shape {
       }
       outputs.push_back(1 / (1 + std::exp(-sum)));
     }
+  }
+  // Over a step of half a standard deviation (of 1), or from a category to the baseline.
+  double difference(int64_t row, size_t feature, double baseline) const {
+    const auto width = features.size();
+    double sum = 0;
+    for (size_t j = 0; j < width; ++j)
+      sum += inputs[static_cast<size_t>(row) * width + j] * std::sin(static_cast<double>(j + 1));
+    const double slope = std::sin(static_cast<double>(feature + 1));
+    const double value = inputs[static_cast<size_t>(row) * width + feature];
+    const auto at = [&](double move) { return 1 / (1 + std::exp(-(sum + move * slope))); };
+    if (features[feature].kind == ColumnKind::categorical) return at(0) - at(baseline - value);
+    return at(0.25) - at(-0.25);
   }
   TableView view() const { return {inputs.data(), nullptr, rows, static_cast<int64_t>(features.size())}; }
 };
@@ -361,160 +257,51 @@ void speed(Report& report) {
   report.add("default, simulation", [&] { return time_rows("default, simulation", explainer, 101, 19300); });
 }
 
-struct Compas {
-  std::vector<double> inputs, outputs;
-  std::vector<Feature> features;
-  std::vector<int64_t> test;  // rows of the test split
-  int64_t rows = 0;
-  TableView view() const { return {inputs.data(), nullptr, rows, static_cast<int64_t>(features.size())}; }
-
-  explicit Compas(const std::filesystem::path& folder) {
-    const Table table = read_table(folder / "explain" / "compas.csv",
-                                   {.categorical = {"two_year_recid", "c_charge_degree", "sex", "race", "split"}});
-    rows = table.rows;
-    const std::vector<std::string> names = {
-        "age", "two_year_recid", "c_charge_degree", "sex", "priors_count", "length_of_stay", "race"};
-    for (const std::string& name : names) {
-      const Column& column = table.columns[static_cast<size_t>(table.column(name))];
-      Feature feature{name, column.kind, column.levels, {}, {}};
-      if (column.kind == ColumnKind::continuous) feature.delta = name == "length_of_stay" ? 1 : 2;
-      features.push_back(feature);
+// More parameters than rows: 40 rows and 196 parameters on a logistic function of 27 features, whose true differences
+// are known.
+void under_determined(Report& report, const Seeds& seeds) {
+  const int64_t tables = std::max<int64_t>(1, seeds.trials / 50);
+  const auto measure = [&](const std::string& name, const Options& base) {
+    Options options = base;
+    options.classification = true;
+    options.importance = ImportanceKind::difference;
+    Trials trials;
+    std::vector<double> cpu;
+    for (int64_t t = 0; t < tables; ++t) {
+      const Shape shape(1000, 7, 20, seeds.first + static_cast<uint64_t>(t));
+      const Explainer explainer(shape.view(), shape.outputs, shape.features, options);
+      for (int64_t row = 0; row < 5; ++row) {
+        const Stopwatch watch;
+        const Explanation answer = explainer.explain_row(row);
+        cpu.push_back(watch.elapsed().cpu_ms);
+        std::vector<Sample> samples;
+        for (size_t j = 0; j < shape.features.size(); ++j) {
+          const FeatureImportance& f = answer.features[j];
+          const double truth = shape.difference(row, j, f.baseline);
+          samples.push_back({truth, f.importance, f.lower, f.upper});
+        }
+        trials.push_back(std::move(samples));
+      }
     }
-    const int64_t split = table.column("split");
-    for (int64_t i = 0; i < rows; ++i) {
-      for (const std::string& name : names) inputs.push_back(table.at(i, table.column(name)));
-      outputs.push_back(table.at(i, table.column("model_output")));
-      if (table.columns[static_cast<size_t>(split)].levels[static_cast<size_t>(table.at(i, split))] == "test")
-        test.push_back(i);
+    if (name == "zero for every feature") {
+      for (auto& trial : trials) {
+        for (Sample& sample : trial) sample.estimate = sample.lower = sample.upper = 0;
+      }
     }
-  }
-};
-
-// The true difference of one feature at one row; baseline: code compared with (categorical).
-double true_difference(const Compas& data, const Forest& truth, int64_t row, size_t j, double baseline) {
-  std::vector<double> plus(data.inputs.begin() + row * 7, data.inputs.begin() + (row + 1) * 7), minus = plus;
-  if (data.features[j].kind == ColumnKind::continuous) {
-    plus[j] += *data.features[j].delta / 2;
-    minus[j] -= *data.features[j].delta / 2;
-  } else {
-    minus[j] = baseline;
-  }
-  return truth.predict(plus) - truth.predict(minus);
-}
-
-int64_t test_row(const Compas& data, int64_t q, int64_t offset) {
-  return data.test[static_cast<size_t>((q * 12 + offset) % static_cast<int64_t>(data.test.size()))];
-}
-
-Trials zero_rival(const Compas& data, const Forest& truth, int64_t offset) {
-  // The published code's baselines: the most frequent level, or the second where the row has it.
-  std::vector<std::array<int64_t, 2>> common(7);
-  for (size_t j = 0; j < 7; ++j) {
-    std::vector<std::pair<int64_t, int64_t>> count(data.features[j].levels.size());
-    for (size_t level = 0; level < count.size(); ++level) count[level].second = static_cast<int64_t>(level);
-    if (count.size() < 2) continue;
-    for (int64_t i = 0; i < data.rows; ++i)
-      --count[static_cast<size_t>(data.inputs[static_cast<size_t>(i) * 7 + j])].first;
-    std::sort(count.begin(), count.end());
-    common[j] = {count[0].second, count[1].second};
-  }
-  Trials trials;
-  for (int64_t q = 0; q < 100; ++q) {
-    const int64_t row = test_row(data, q, offset);
-    std::vector<Sample> samples;
-    for (size_t j = 0; j < 7; ++j) {
-      const double value = data.inputs[static_cast<size_t>(row) * 7 + j];
-      const auto baseline =
-          static_cast<double>(value == static_cast<double>(common[j][0]) ? common[j][1] : common[j][0]);
-      samples.push_back({true_difference(data, truth, row, j, baseline), 0, 0, 0});
-    }
-    trials.push_back(std::move(samples));
-  }
-  return trials;
-}
-
-nlohmann::json explain_compas(const std::string& name, const Compas& data, const std::vector<double>& logged,
-                              const Forest& truth, const Options& options, int64_t offset) {
-  const Explainer explainer(data.view(), logged, data.features, options);
-  Trials trials;
-  std::vector<double> cpu;
-  for (int64_t q = 0; q < 100; ++q) {
-    const int64_t row = test_row(data, q, offset);
-    const Stopwatch watch;
-    const Explanation answer = explainer.explain_row(row);
-    cpu.push_back(watch.elapsed().cpu_ms);
-    std::vector<Sample> samples;
-    for (size_t j = 0; j < data.features.size(); ++j) {
-      const FeatureImportance& f = answer.features[j];
-      samples.push_back({true_difference(data, truth, row, j, f.baseline), f.importance, f.lower, f.upper});
-    }
-    trials.push_back(std::move(samples));
-  }
-  fmt::print("  [{}]\n", explainer.choice());
-  return summarise(name, trials, median(cpu));
-}
-
-// Our own random forest (100 trees, bootstrap, all features' square root per split) trained on the logged decisions of
-// the train split stands for the black box: its outputs are logged, and its true differences are known.
-void compas(Report& report, const std::filesystem::path& folder, int64_t offset) {
-  const Compas data(folder);
-  std::vector<char> is_test(static_cast<size_t>(data.rows), 0);
-  for (const int64_t i : data.test) is_test[static_cast<size_t>(i)] = 1;
-  std::vector<double> inputs, labels;
-  for (int64_t i = 0; i < data.rows; ++i) {
-    if (is_test[static_cast<size_t>(i)]) continue;
-    inputs.insert(inputs.end(), data.inputs.begin() + i * 7, data.inputs.begin() + (i + 1) * 7);
-    labels.push_back(data.outputs[static_cast<size_t>(i)] > 0.5 ? 1 : 0);
-  }
-  const TableView train{inputs.data(), nullptr, static_cast<int64_t>(labels.size()), 7};
-  const Forest truth(train, labels, data.features,
-                     {.trees = 100, .best_splits = true, .candidates = 2, .bootstrap = true, .seed = 0});
-  std::vector<double> logged;
-  for (int64_t i = 0; i < data.rows; ++i)
-    logged.push_back(truth.predict(std::span(data.inputs).subspan(static_cast<size_t>(i) * 7, 7)));
-  Options base;
-  base.classification = true;
-  base.importance = ImportanceKind::difference;
-  Options reference = published(150, 2, 0.667, Weights::linear);
-  reference.classification = true;
-  reference.importance = ImportanceKind::difference;
-  const auto add = [&](const std::string& name, const Options& options) {
-    report.add(name, [&] { return explain_compas(name, data, logged, truth, options, offset); });
+    return summarise(name, trials, median(cpu));
   };
-  const Trials zero = zero_rival(data, truth, offset);
-  report.add("COMPAS zero for every feature", [&] { return summarise("COMPAS zero for every feature", zero, 0); });
-  report.add("COMPAS constant interval", [&] {
-    Trials constant = zero;
-    const Trials others = zero_rival(data, truth, offset + 6);
-    for (size_t j = 0; j < 7; ++j) {
-      std::vector<double> sizes;
-      for (const auto& trial : others) sizes.push_back(std::abs(trial[j].truth));
-      const double half = quantile(sizes, 0.95);
-      for (auto& trial : constant) trial[j].lower = -(trial[j].upper = half);
-    }
-    return summarise("COMPAS constant interval", constant, 0);
-  });
-  add("COMPAS published", reference);
-  Options kernel = base;
-  kernel.estimator = Estimator::kernel;
-  add("COMPAS kernel", kernel);
-  Options forest = base;
-  forest.estimator = Estimator::forest;
-  add("COMPAS mimic forest", forest);
-  add("COMPAS default (Q4)", base);
-  report.add("COMPAS all rows, published, 1000 replicates", [&]() -> nlohmann::json {
-    const Explainer all(data.view(), data.outputs, data.features, reference);
-    const Stopwatch watch;
-    (void)all.explain_rows(0, data.rows);
-    const Elapsed elapsed = watch.elapsed();
-    fmt::print("COMPAS published, all {} rows, 1000 replicates: {:.1f} s CPU, {:.1f} s wall on {} threads\n", data.rows,
-               elapsed.cpu_ms / 1000, elapsed.wall_ms / 1000, ThreadPool::shared().threads());
-    return {{"name", "COMPAS all rows, published, 1000 replicates"},
-            {"rows", data.rows},
-            {"cpu_s", elapsed.cpu_ms / 1000},
-            {"wall_s", elapsed.wall_ms / 1000},
-            {"threads", ThreadPool::shared().threads()}};
-  });
+  const auto add = [&](const std::string& name, const Options& options) {
+    report.add(name, [&] { return measure(name, options); });
+  };
+  Options norm = published(40, 2, 0.9, Weights::linear);
+  Options ridge = norm;
+  norm.clip = ridge.clip = 0.005;
+  ridge.under_determined = UnderDetermined::ridge;
+  add("zero for every feature", mimic());
+  add("published, minimum norm", norm);
+  add("published, ridge", ridge);
+  add("mimic forest", mimic());
+  add("default", {});
 }
 
 }  // namespace
@@ -522,14 +309,17 @@ void compas(Report& report, const std::filesystem::path& folder, int64_t offset)
 
 int main(int argc, char** argv) {
   CLI::App app{"tables of docs/explain.md"};
-  std::string what, json, data = "../shared/data";
+  std::string what, json, data = "../shared/data", german = tessera::explain::german_file();
   tessera::explain::Seeds seeds;
-  int64_t compas_offset = 7;
+  int64_t offset = 7;
   int threads = 1;
-  app.add_option("table", what, "parity, quality, noise, large, speed or compas")->required();
+  app.add_option("table", what, "parity, quality, noise, large, under-determined, speed, compas or german")->required();
   app.add_option("--trials", seeds.trials, "simulated data sets")->check(CLI::PositiveNumber);
   app.add_option("--first-seed", seeds.first, "of the first trial");
-  app.add_option("--compas-offset", compas_offset, "test rows offset, offset + 12, ...; 0 and 3 served development");
+  app.add_option("--offset", offset,
+                 "compas: test rows offset, offset + 12, ...; 0 and 3 served development. german: every "
+                 "second test row; odd ones report, even ones served development");
+  app.add_option("--german", german, "german.csv of scripts/fetch-data");
   app.add_option("--threads", threads, "");
   app.add_option("--json", json, "file to write");
   app.add_option("--data", data, "folder that holds explain/compas.csv");
@@ -538,8 +328,8 @@ int main(int argc, char** argv) {
   namespace ex = tessera::explain;
   const nlohmann::json machine = tessera::machine_description();
   nlohmann::json head = {{"machine", machine}, {"commit", machine["commit"]}, {"table", what}};
-  if (what == "compas") {
-    head["test_rows"] = fmt::format("{} + 12 q, q = 0..99", compas_offset);
+  if (what == "compas" || what == "german") {
+    head["test_rows"] = fmt::format("{} + {} q, q = 0..99", offset, what == "compas" ? 12 : 2);
   } else if (what != "speed") {
     head["first_seed"] = seeds.first;
     head["trials"] = seeds.trials;
@@ -550,7 +340,9 @@ int main(int argc, char** argv) {
   if (what == "quality") ex::quality(report, seeds);
   if (what == "noise") ex::noise(report, seeds);
   if (what == "large") ex::large(report, seeds);
+  if (what == "under-determined") ex::under_determined(report, seeds);
   if (what == "speed") ex::speed(report);
-  if (what == "compas") ex::compas(report, data, compas_offset);
+  if (what == "compas") ex::compas(report, data, offset);
+  if (what == "german") ex::german(report, german, offset);
   report.finish();
 }

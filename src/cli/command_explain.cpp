@@ -32,6 +32,7 @@ Options options_of(const ExplainCommand& command) {
   options.interval = command.interval.empty() ? (published ? IntervalKind::percentile : IntervalKind::conformal)
                                               : parse_interval(command.interval);
   if (command.compat) options.clip = 0;
+  if (command.compat) options.under_determined = UnderDetermined::minimum_norm;
   if (command.clip >= 0) options.clip = command.clip;
   return options;
 }

@@ -88,6 +88,7 @@ Options published_options(bool classification) {
   options.interval = IntervalKind::percentile;
   options.classification = classification;
   options.clip = 0;
+  options.under_determined = UnderDetermined::minimum_norm;
   return options;
 }
 

@@ -30,8 +30,32 @@ void read_targets(const Problem& problem, const Plan& plan, const double* functi
   }
 }
 
-PublishedProblem local_problem(const Problem& problem, const std::vector<Neighbour>& rows,
-                               const PolynomialBasis& basis) {
+// Units of the basis: raw, or for a ridge fit centred on the query and in deviations of the columns, so that the
+// penalty does not depend on origin and units.
+struct Units {
+  std::vector<double> centre, scale;  // per feature; categorical ones stay as they are
+  Units(const Problem& problem, const RowSearch& search, std::span<const double> query, int64_t rows,
+        int64_t parameters)
+      : centre(query.size(), 0), scale(query.size(), 1) {
+    if (!ridge(problem.options, rows, parameters)) return;
+    for (const int64_t j : search.continuous()) {
+      const auto feature = static_cast<size_t>(j);
+      centre[feature] = query[feature];
+      scale[feature] = search.deviation()[feature];
+    }
+  }
+  static bool ridge(const Options& options, int64_t rows, int64_t parameters) {
+    return options.under_determined == UnderDetermined::ridge && parameters >= rows - 1;
+  }
+  std::vector<double> operator()(std::span<const double> row) const {
+    std::vector<double> result(row.begin(), row.end());
+    for (size_t j = 0; j < result.size(); ++j) result[j] = (result[j] - centre[j]) / scale[j];
+    return result;
+  }
+};
+
+PublishedProblem local_problem(const Problem& problem, const std::vector<Neighbour>& rows, const PolynomialBasis& basis,
+                               const Units& units) {
   PublishedProblem local;
   const auto count = static_cast<int64_t>(rows.size());
   RowMatrix design(count, basis.size());
@@ -39,25 +63,29 @@ PublishedProblem local_problem(const Problem& problem, const std::vector<Neighbo
   local.distance.resize(count);
   for (int64_t i = 0; i < count; ++i) {
     const Neighbour& neighbour = rows[static_cast<size_t>(i)];
-    basis.evaluate(problem.row(neighbour.row), design.row(i).data());
+    basis.evaluate(units(problem.row(neighbour.row)), design.row(i).data());
     const double output = problem.outputs[static_cast<size_t>(neighbour.row)];
     local.output[i] = problem.options.classification ? to_log_odds(output, problem.options.clip) : output;
     local.distance[i] = std::sqrt(neighbour.distance2);
   }
   local.design = design;
   local.weights = problem.options.weights;
+  local.under_determined = problem.options.under_determined;
   return local;
 }
 
-Eigen::MatrixXd make_functionals(const Plan& plan, const PolynomialBasis& basis) {
+Eigen::MatrixXd make_functionals(const Plan& plan, const PolynomialBasis& basis, const Units& units) {
   int64_t slopes = 0;
   for (const Target& target : plan.targets) slopes += target.minus < 0 ? 1 : 0;
   const auto points = static_cast<int64_t>(plan.points.size());
   RowMatrix functionals(points + slopes, basis.size());
-  for (int64_t i = 0; i < points; ++i) basis.evaluate(plan.points[static_cast<size_t>(i)], functionals.row(i).data());
+  for (int64_t i = 0; i < points; ++i)
+    basis.evaluate(units(plan.points[static_cast<size_t>(i)]), functionals.row(i).data());
   int64_t next = points;
   for (const Target& target : plan.targets) {
-    if (target.minus < 0) basis.derivative(plan.points[0], target.feature, functionals.row(next++).data());
+    if (target.minus >= 0) continue;
+    basis.derivative(units(plan.points[0]), target.feature, functionals.row(next).data());
+    functionals.row(next++) /= units.scale[static_cast<size_t>(target.feature)];
   }
   return functionals;
 }
@@ -266,8 +294,9 @@ Explanation explain_published(const Problem& problem, const RowSearch& search, s
       sorted_by_distance(balanced_neighbours(problem, search, query, baselines, exclude));
   const PolynomialBasis basis = make_basis(problem, baselines);
   const Plan plan = make_plan(problem, query, baselines);
-  PublishedProblem local = local_problem(problem, rows, basis);
-  local.functionals = make_functionals(plan, basis);
+  const Units units(problem, search, query, static_cast<int64_t>(rows.size()), basis.size());
+  PublishedProblem local = local_problem(problem, rows, basis, units);
+  local.functionals = make_functionals(plan, basis, units);
   const PublishedFit fit(std::move(local));
   std::vector<double> estimate(plan.targets.size());
   read_targets(problem, plan, fit.estimate().data(), 1, estimate.data());
@@ -281,7 +310,7 @@ Explanation explain_published(const Problem& problem, const RowSearch& search, s
   result.prediction = problem.options.classification ? from_log_odds(fit.estimate()[0]) : fit.estimate()[0];
   fill_features(problem, plan, query, baselines, result, estimate, intervals.lower, intervals.upper);
   result.diagnostics.rows_used = static_cast<int64_t>(rows.size());
-  result.diagnostics.parameters = basis.size();
+  result.diagnostics.parameters = fit.ridge() != nullptr ? fit.rank() : basis.size();
   result.diagnostics.effective_rows = fit.kish_rows();
   result.diagnostics.condition = fit.condition();
   result.diagnostics.local_r2 = fit.leave_one_out_r2();
@@ -294,9 +323,11 @@ std::vector<double> predict_published(const Problem& problem, const RowSearch& s
   const std::vector<int64_t> baselines = problem.baselines_for(query);
   const std::vector<Neighbour> rows = sorted_by_distance(balanced_neighbours(problem, search, query, baselines, -1));
   const PolynomialBasis basis = make_basis(problem, baselines);
-  PublishedProblem local = local_problem(problem, rows, basis);
+  const Units units(problem, search, query, static_cast<int64_t>(rows.size()), basis.size());
+  PublishedProblem local = local_problem(problem, rows, basis, units);
   RowMatrix functionals(static_cast<int64_t>(points.size()), basis.size());
-  for (size_t i = 0; i < points.size(); ++i) basis.evaluate(points[i], functionals.row(static_cast<int64_t>(i)).data());
+  for (size_t i = 0; i < points.size(); ++i)
+    basis.evaluate(units(points[i]), functionals.row(static_cast<int64_t>(i)).data());
   local.functionals = functionals;
   const PublishedFit fit(std::move(local));
   std::vector<double> values(fit.estimate().data(), fit.estimate().data() + fit.estimate().size());

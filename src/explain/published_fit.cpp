@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "tessera/base/error.h"
 #include "tessera/base/random.h"
@@ -13,13 +14,16 @@ namespace {
 
 constexpr int64_t kPackedParameters = 64;  // more parameters: delete through the rows
 constexpr double kRankTolerance = 1e-14;
+constexpr int kPenaltySteps = 48;    // of a quarter decade, down from a hundred times the largest eigenvalue
+constexpr double kLeastFreedom = 3;  // that a ridge fit leaves its residuals
 
 }  // namespace
 
 struct PublishedFit::Base {
   int64_t rows = 0;  // that carry weight
   int64_t rank = 0;
-  bool dual = false;
+  double freedom = 0;         // of the residuals; zero when the fit interpolates
+  bool through_rows = false;  // deletions need `matrix`; there is no basis
   double condition = 1;
   Eigen::VectorXd estimate;            // [functionals]
   RowMatrix matrix;                    // [rows, rows] I - H (primal: on first use), or the inverse Gram matrix
@@ -63,7 +67,9 @@ PublishedFit::PublishedFit(PublishedProblem problem) : problem_(std::move(proble
   const int64_t rows = problem_.design.rows();
   TESSERA_ASSERT(rows >= 1 && problem_.output.size() == rows && problem_.distance.size() == rows);
   bases_.resize(static_cast<size_t>(rows) + 1);
-  if (problem_.design.cols() >= weighted_rows(0)) {
+  penalised_ = problem_.under_determined == UnderDetermined::ridge && problem_.design.cols() >= weighted_rows(0);
+  if (penalised_) choose_ridge();
+  if (!penalised_ && problem_.design.cols() >= weighted_rows(0)) {
     if (auto fit = dual(); fit != nullptr) {
       interpolates_ = true;
       bases_[0] = std::move(fit);
@@ -104,6 +110,12 @@ Eigen::VectorXd PublishedFit::root_weights(int64_t farthest_gone) const {
 
 const PublishedFit::Base& PublishedFit::base(int64_t farthest_gone) const {
   auto& slot = bases_[static_cast<size_t>(interpolates_ ? 0 : farthest_gone)];
+  if (!slot && penalised_) {
+    const Eigen::VectorXd root = root_weights(farthest_gone);
+    std::vector<int64_t> rows(static_cast<size_t>(root.size()));
+    std::iota(rows.begin(), rows.end(), 0);
+    slot = penalised(root, rows);
+  }
   if (!slot) slot = primal(farthest_gone);
   return *slot;
 }
@@ -118,6 +130,7 @@ std::unique_ptr<PublishedFit::Base> PublishedFit::primal(int64_t farthest_gone) 
   qr.compute(root.asDiagonal() * problem_.design.topRows(fit->rows));
   fit->rank = qr.rank();
   const int64_t rank = fit->rank;
+  fit->freedom = static_cast<double>(fit->rows - rank);
   fit->condition = rank > 0 ? std::abs(qr.matrixR()(0, 0) / qr.matrixR()(rank - 1, rank - 1)) : 1;
   Eigen::MatrixXd basis = Eigen::MatrixXd::Identity(fit->rows, rank);
   basis.applyOnTheLeft(qr.householderQ());
@@ -142,7 +155,7 @@ std::unique_ptr<PublishedFit::Base> PublishedFit::primal(int64_t farthest_gone) 
 
 std::unique_ptr<PublishedFit::Base> PublishedFit::dual() const {
   auto fit = std::make_unique<Base>();
-  fit->dual = true;
+  fit->through_rows = true;
   fit->rows = problem_.design.rows();
   if (problem_.design.cols() < fit->rows) return nullptr;
   const Eigen::MatrixXd transposed = problem_.design.transpose();  // [parameters, rows]
@@ -162,6 +175,82 @@ std::unique_ptr<PublishedFit::Base> PublishedFit::dual() const {
   fit->room = fit->matrix.diagonal();
   fit->residual = fit->matrix * problem_.output;
   fit->estimate = fit->influence * problem_.output;
+  return fit;
+}
+
+// Columns centred by the weights and scaled, whitened: with the constant free, the penalised fit lives on these.
+Eigen::MatrixXd PublishedFit::centred(const Eigen::VectorXd& root, const std::vector<int64_t>& rows,
+                                      Eigen::RowVectorXd& mean) const {
+  const Eigen::VectorXd weight = root.cwiseAbs2() / root.squaredNorm();
+  Eigen::MatrixXd columns = problem_.design(rows, Eigen::all);
+  mean = weight.transpose() * columns;
+  columns.rowwise() -= mean;
+  for (int64_t j = 0; j < columns.cols(); ++j) columns.col(j) *= ridge_.scale[j] > 0 ? 1 / ridge_.scale[j] : 0.0;
+  return root.asDiagonal() * columns;
+}
+
+void PublishedFit::choose_ridge() {
+  const Eigen::VectorXd root = root_weights(0);
+  std::vector<int64_t> rows(static_cast<size_t>(root.size()));
+  std::iota(rows.begin(), rows.end(), 0);
+  ridge_.scale = Eigen::VectorXd::Ones(problem_.design.cols());
+  Eigen::RowVectorXd mean;
+  const Eigen::VectorXd spread = (centred(root, rows, mean).colwise().norm() / root.norm()).transpose();
+  // Rounding alone moves a constant column.
+  const Eigen::VectorXd least = 1e-12 * mean.cwiseAbs().transpose();
+  ridge_.scale = (spread.array() > least.array()).select(spread, 0);
+  const Eigen::MatrixXd columns = centred(root, rows, mean);
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> spectrum(columns * columns.transpose());
+  const Eigen::VectorXd value = spectrum.eigenvalues().cwiseMax(0);
+  Eigen::VectorXd output = root.cwiseProduct(problem_.output.head(root.size()));
+  output -= root * (root.dot(output) / root.squaredNorm());
+  const Eigen::ArrayXd rotated = (spectrum.eigenvectors().transpose() * output).array();
+  const double largest = value.maxCoeff();
+  const auto count = static_cast<double>(root.size());
+  double best = std::numeric_limits<double>::infinity();
+  ridge_.penalty = std::max(largest, 1e-300) * 100;
+  if (!(largest > 0)) return;  // no column varies
+  for (int step = 0; step <= kPenaltySteps; ++step) {
+    const double penalty = largest * std::pow(10.0, 2 - 0.25 * step);
+    const Eigen::ArrayXd left = penalty / (value.array() + penalty);
+    const double freedom = left.sum() - 1;  // the constant takes one
+    if (freedom < kLeastFreedom && step > 0) break;
+    const double score = (left * rotated).square().sum() * count / (freedom * freedom);
+    if (score < best) {
+      best = score;
+      ridge_.penalty = penalty;
+    }
+  }
+}
+
+std::unique_ptr<PublishedFit::Base> PublishedFit::penalised(const Eigen::VectorXd& root,
+                                                            const std::vector<int64_t>& rows) const {
+  auto fit = std::make_unique<Base>();
+  fit->through_rows = true;
+  fit->rows = root.size();
+  Eigen::RowVectorXd mean;
+  const Eigen::MatrixXd columns = centred(root, rows, mean);
+  Eigen::MatrixXd gram = columns * columns.transpose();
+  gram.diagonal().array() += ridge_.penalty;
+  const Eigen::LLT<Eigen::MatrixXd> factor(gram);
+  const Eigen::VectorXd constant = root / root.norm();
+  // I - H = penalty (ZZ' + penalty)^-1 without the constant's direction, in which Z is zero.
+  fit->matrix = ridge_.penalty * factor.solve(Eigen::MatrixXd::Identity(fit->rows, fit->rows));
+  fit->matrix -= constant * constant.transpose();
+  fit->room = fit->matrix.diagonal();
+  fit->freedom = fit->room.sum();
+  fit->rank = fit->rows - static_cast<int64_t>(std::lround(fit->freedom));
+  Eigen::MatrixXd centred_functionals = problem_.functionals - problem_.functionals.col(0) * mean;
+  for (int64_t j = 0; j < centred_functionals.cols(); ++j)
+    centred_functionals.col(j) *= ridge_.scale[j] > 0 ? 1 / ridge_.scale[j] : 0.0;
+  fit->influence = problem_.functionals.col(0) * (root / root.squaredNorm()).transpose() +
+                   factor.solve(columns * centred_functionals.transpose()).transpose();
+  Eigen::VectorXd output(fit->rows);
+  for (int64_t i = 0; i < fit->rows; ++i) output[i] = root[i] * problem_.output[rows[static_cast<size_t>(i)]];
+  fit->residual = fit->matrix * output;
+  fit->estimate = fit->influence * output;
+  const Eigen::VectorXd pivots = Eigen::MatrixXd(factor.matrixL()).diagonal();
+  fit->condition = pivots.maxCoeff() / pivots.minCoeff();
   return fit;
 }
 
@@ -209,7 +298,7 @@ class PublishedFit::Batches {
       }
       if (scale_ != nullptr) {
         const double squares = base.residual.squaredNorm() - change_[static_cast<size_t>(functionals * kLanes) + lane];
-        const auto freedom = static_cast<double>(base.rows - size - base.rank);
+        const double freedom = base.freedom - static_cast<double>(size);
         (*scale_)[static_cast<size_t>(group[lane].index)] = std::sqrt(std::max(squares, 0.0) / std::max(freedom, 1.0));
       }
     }
@@ -217,7 +306,7 @@ class PublishedFit::Batches {
   }
 
   unsigned solve(Base& base, int64_t size, int64_t functionals) {
-    if (base.dual || size <= base.rank || base.rank > kPackedParameters || scale_ != nullptr) {
+    if (base.through_rows || size <= base.rank || base.rank > kPackedParameters || scale_ != nullptr) {
       base.fill_matrix();
       scratch_.resize(static_cast<size_t>(deletion_scratch(size)));
       DeletionProblem problem{base.matrix.data(), base.residual.data(), base.influence.data(), base.rows, functionals};
@@ -285,6 +374,7 @@ Eigen::VectorXd PublishedFit::refit(const std::vector<int32_t>& removed, int64_t
     if (!std::binary_search(removed.begin(), removed.end(), static_cast<int32_t>(i))) kept.push_back(i);
   }
   if (kept.empty()) return Eigen::VectorXd::Zero(problem_.functionals.rows());
+  if (penalised_) return penalised(root(kept), kept)->estimate;
   Eigen::MatrixXd design(static_cast<int64_t>(kept.size()), problem_.design.cols());
   Eigen::VectorXd output(design.rows());
   for (int64_t i = 0; i < design.rows(); ++i) {
@@ -310,15 +400,13 @@ Eigen::MatrixXd PublishedFit::delete_one() const {
 
 Eigen::MatrixXd PublishedFit::covariance() const {
   const Base& full = base(0);
-  if (full.dual || full.rows <= full.rank) return Eigen::MatrixXd::Zero(full.influence.rows(), full.influence.rows());
-  const double variance = full.residual.squaredNorm() / static_cast<double>(full.rows - full.rank);
-  return variance * full.functional * full.functional.transpose();
+  const double scale = residual_scale();
+  return scale * scale * full.influence * full.influence.transpose();
 }
 
 double PublishedFit::residual_scale() const {
   const Base& full = base(0);
-  if (full.dual || full.rows <= full.rank) return 0;
-  return full.residual.norm() / std::sqrt(static_cast<double>(full.rows - full.rank));
+  return full.freedom > 0 ? full.residual.norm() / std::sqrt(full.freedom) : 0;
 }
 
 int64_t PublishedFit::rank() const { return base(0).rank; }

@@ -85,6 +85,46 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ClosedForm,
                                          Shape{20, 50, 17, Weights::linear},  // more parameters than rows: minimum norm
                                          Shape{20, 50, 17, Weights::none}, Shape{9, 1, 5, Weights::linear}));
 
+// The penalised normal equations of the kept rows.
+Eigen::VectorXd penalised_refit(const PublishedProblem& problem, const Ridge& ridge, const std::vector<int64_t>& rows) {
+  Eigen::MatrixXd normal = ridge.penalty * Eigen::MatrixXd(ridge.scale.cwiseAbs2().asDiagonal());
+  Eigen::VectorXd right = Eigen::VectorXd::Zero(problem.design.cols());
+  const double range = problem.distance[rows.back()] - problem.distance[0];
+  for (const int64_t row : rows) {
+    const double weight =
+        problem.weights == Weights::linear ? (problem.distance[rows.back()] - problem.distance[row]) / range : 1;
+    normal += weight * problem.design.row(row).transpose() * problem.design.row(row);
+    right += weight * problem.output[row] * problem.design.row(row).transpose();
+  }
+  return problem.functionals * normal.fullPivLu().solve(right);
+}
+
+TEST(ClosedForm, RidgeEqualsTheNormalEquationsOfEveryReplicate) {
+  for (const Weights weights : {Weights::linear, Weights::none}) {
+    PublishedProblem problem = random_problem(20, 30, weights, 6);
+    problem.under_determined = UnderDetermined::ridge;
+    const PublishedFit fit(problem);
+    ASSERT_NE(fit.ridge(), nullptr);
+    EXPECT_GT(fit.ridge()->penalty, 0);
+    EXPECT_EQ(fit.ridge()->scale[0], 0);  // the constant is free
+    EXPECT_LE(fit.rank(), 17);
+    const RowMatrix replicates = fit.replicate(15, 20, 9);
+    for (int64_t b = 0; b < replicates.cols(); ++b) {
+      const Eigen::VectorXd expected = penalised_refit(problem, *fit.ridge(), kept_rows(20, 15, 9, b));
+      EXPECT_LT((replicates.col(b) - expected).norm(), 1e-7 * (1 + expected.norm())) << "replicate " << b;
+    }
+  }
+}
+
+TEST(ClosedForm, RidgeGivesWayWhereRowsSuffice) {
+  PublishedProblem problem = random_problem(30, 5, Weights::linear, 6);
+  const PublishedFit plain(problem);
+  problem.under_determined = UnderDetermined::ridge;
+  const PublishedFit fit(problem);
+  EXPECT_EQ(fit.ridge(), nullptr);
+  EXPECT_EQ(fit.estimate(), plain.estimate());
+}
+
 TEST(ClosedForm, ScaleOfAReplicateIsItsResidualStandardDeviation) {
   const PublishedProblem problem = random_problem(30, 4, Weights::none, 3);
   const PublishedFit fit(problem);

@@ -78,6 +78,44 @@ TEST(Property, AffineUnitsOfAFeatureScaleItsSlopeOnly) {
   }
 }
 
+// Degree 4 in two features and four dummies: 55 parameters for 40 rows.
+Options under_determined() {
+  Options options = quick(Estimator::published);
+  options.under_determined = UnderDetermined::ridge;
+  options.neighbours = 40;
+  options.degree = 4;
+  return options;
+}
+
+TEST(Property, RidgeDoesNotDependOnOriginAndUnitsOfAFeature) {
+  const Simulation simulation(4, 500);
+  Simulation scaled = simulation;
+  for (size_t i = 0; i < scaled.inputs.size(); i += 4) scaled.inputs[i] = 700 + 10 * scaled.inputs[i];
+  scaled.query[0] = 700 + 10 * scaled.query[0];
+  const Explanation a = explain(simulation, under_determined()), b = explain(scaled, under_determined());
+  for (size_t j = 0; j < 4; ++j) {
+    const double unit = j == 0 ? 10 : 1;
+    EXPECT_NEAR(a.features[j].importance, unit * b.features[j].importance, 1e-6);
+    EXPECT_NEAR(a.features[j].lower, unit * b.features[j].lower, 1e-5);
+  }
+}
+
+TEST(Property, RidgeFindsAConstantFunctionAndRoughlyALinearOne) {
+  Simulation simulation(9, 500);
+  std::fill(simulation.outputs.begin(), simulation.outputs.end(), 3.5);
+  const Explanation flat = explain(simulation, under_determined());
+  for (const auto& feature : flat.features) {
+    EXPECT_NEAR(feature.importance, 0, 1e-9);
+    EXPECT_NEAR(feature.upper, 0, 1e-9);
+  }
+  for (size_t i = 0; i < 500; ++i) simulation.outputs[i] = 2 * simulation.inputs[4 * i] - simulation.inputs[4 * i + 1];
+  const Explanation plane = explain(simulation, under_determined());
+  const double slope[] = {2, -1};
+  for (size_t j = 0; j < 2; ++j) {
+    EXPECT_NEAR(plane.features[j].importance, slope[j], 0.25);
+  }
+}
+
 TEST(Property, IntervalsNestInTheirLevel) {
   const Simulation simulation(5, 500);
   std::vector<std::pair<Estimator, IntervalKind>> cases = {{Estimator::kernel, IntervalKind::conformal},

@@ -45,6 +45,10 @@ namespace tessera::explain {
 
 enum class Estimator { automatic, kernel, forest, published };
 enum class Weights { linear, none };
+// A local polynomial with no fewer parameters than rows: shrunk by a ridge penalty chosen by generalised
+// cross-validation, in units of the query and the columns' deviations, or the minimum-norm solution in raw units, as
+// the published code does.
+enum class UnderDetermined { ridge, minimum_norm };
 enum class ImportanceKind { gradient, difference };
 enum class IntervalKind { conformal, percentile, basic, bca, studentised, delete_one, classical };
 
@@ -65,9 +69,10 @@ struct Options {
   int64_t neighbours = 150;           // rows near the query that take part
   int degree = 2;                     // of the local polynomial (published), 1 to 6
   Weights weights = Weights::linear;  // published: linear in the distance, or none
-  int64_t replicates = 1000;          // bootstrap refits (published)
-  double ratio = 2.0 / 3.0;           // share of the neighbours drawn per replicate, without replacement (published)
-  double level = 0.95;                // coverage promised, in (0, 1)
+  UnderDetermined under_determined = UnderDetermined::ridge;  // published
+  int64_t replicates = 1000;                                  // bootstrap refits (published)
+  double ratio = 2.0 / 3.0;  // share of the neighbours drawn per replicate, without replacement (published)
+  double level = 0.95;       // coverage promised, in (0, 1)
   uint64_t seed = 0;
   // published, classification: log-odds of probabilities held at least this far from 0 and 1. The published code moves
   // only exact 0 and 1, and by 1e-8: set 0 for that. Default: a forest of 100 trees cannot resolve less.
