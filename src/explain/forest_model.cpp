@@ -4,7 +4,9 @@
 #include <cmath>
 #include <limits>
 
+#include "explain/normal.h"
 #include "tessera/base/random.h"
+#include "tessera/base/thread_pool.h"
 
 namespace tessera::explain {
 namespace {
@@ -16,6 +18,7 @@ constexpr int64_t kPartners = 2;      // nearest records that differ, one of whi
 constexpr int64_t kTwins = 20;        // equal records passed over
 constexpr int64_t kTrialRows = 5000;  // on which the kinds of forest are compared
 constexpr int64_t kTrialTrees = 60;
+constexpr double kUncalibrated = 2;  // factor where no record could be scored
 
 std::vector<ForestOptions> kinds_of(const Options& options, int64_t features) {
   ForestOptions randomised;
@@ -42,6 +45,14 @@ double held_out_square(const Forest& forest, TableView inputs, std::span<const d
     if (trees > 0) sum += std::pow(outputs[static_cast<size_t>(i)] - prediction / trees, 2);
   }
   return sum;
+}
+
+// The conformal quantile, raised by a share of the standard error of its own coverage (training-conditional validity;
+// Vovk 2012): otherwise half of all tables would get less than the level. Two such quantiles are multiplied, so each is
+// raised by 1 / sqrt(2) of it.
+double safe_quantile(std::vector<double> scores, double level) {
+  const double error = std::sqrt(0.5 * level * (1 - level) / std::max(1.0, static_cast<double>(scores.size())));
+  return conformal_quantile(std::move(scores), std::min(level + error, (1 + level) / 2));
 }
 
 // The kind with the smaller held-out error on a sample of rows.
@@ -75,20 +86,53 @@ ForestOptions choose_kind(const Problem& problem) {
 ForestModel::ForestModel(const Problem& problem, const RowSearch& search)
     : problem_(problem),
       search_(search),
-      forest_(problem.inputs, problem.outputs.copy(), problem.features, choose_kind(problem)) {
-  known_ = calibrate(true);
-  unknown_ = calibrate(false);
+      kind_(choose_kind(problem)),
+      forest_(problem.inputs, problem.outputs.copy(), problem.features, kind_) {
+  const int64_t rows = problem.inputs.rows;
+  std::vector<double> mimicked(static_cast<size_t>(rows));
+  ThreadPool::shared().parallel_for(0, rows, 256, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) mimicked[static_cast<size_t>(i)] = forest_.predict(problem.row(i));
+  });
+  const ColumnView mimicked_view = mimicked;
+  ForestOptions options = kind_;
+  options.seed = Random(options.seed).split(1).bits();
+  const Forest second(problem.inputs, mimicked, problem.features, options);
+  const World logged{forest_, problem_.outputs}, mimic{second, mimicked_view};
+  known_ = calibrate(logged, mimic, true);
+  unknown_ = calibrate(logged, mimic, false);
 }
 
-ForestModel::Calibration ForestModel::calibrate(bool record_known) const {
+ForestModel::Calibration ForestModel::calibrate(const World& logged, const World& mimic, bool known) const {
+  const Scores here = neighbour_scores(logged, known), there = neighbour_scores(mimic, known);
+  Calibration result;
+  result.records = std::ssize(here.ratio);
+  result.floor = here.floor;
+  result.factor.assign(problem_.features.size(), kUncalibrated);
+  if (here.ratio.empty()) return result;
+  const double factor = safe_quantile(here.ratio, problem_.options.level);
+  const double neighbours = conformal_quantile(there.ratio, problem_.options.level);
+  const auto targets = target_scores(mimic, there.floor, known);
+  std::vector<double> all;
+  for (const auto& scores : targets) all.insert(all.end(), scores.begin(), scores.end());
+  if (all.empty() || !(neighbours > 0)) return result;
+  // A feature's own scores may ask for more than those of all, never for less: they are few.
+  const double together = safe_quantile(all, problem_.options.level);
+  for (size_t j = 0; j < targets.size(); ++j) {
+    const double own = safe_quantile(targets[j], problem_.options.level);
+    result.factor[j] = factor * std::max(own, together) / neighbours;
+  }
+  return result;
+}
+
+ForestModel::Scores ForestModel::neighbour_scores(const World& world, bool known) const {
   // Pairs of records that differ little, like the two ends of a step or of a swapped category.
   Metric metric = search_.standard_metric();
   metric.penalty.assign(metric.penalty.size(), 1.0);
   Random random = Random(problem_.options.seed).split(8);
-  struct Score {
+  struct Error {
     double error, deviation;
   };
-  std::vector<Score> scores;
+  std::vector<Error> errors;
   double squares = 0;
   const int64_t wanted = std::min(2 * problem_.options.calibration, problem_.inputs.rows);
   for (int64_t i = 0; i < wanted; ++i) {
@@ -99,31 +143,47 @@ ForestModel::Calibration ForestModel::calibrate(bool record_known) const {
     if (near.empty()) continue;
     const auto choice = random.below(std::min<int64_t>(std::ssize(near), kPartners));
     const int64_t partner = near[static_cast<size_t>(choice)].row;
-    const Spread spread = difference(query, problem_.row(partner), record_known ? -1 : record, partner);
+    const Spread spread = difference(world.forest, query, problem_.row(partner), known ? -1 : record, partner);
     if (spread.trees < std::min<int64_t>(kFewestTrees, 1 + forest_.trees() / 20)) continue;
-    const double truth = problem_.outputs[static_cast<size_t>(record)] - problem_.outputs[static_cast<size_t>(partner)];
-    scores.push_back({std::abs(truth - spread.mean), spread.deviation});
+    const double truth = world.outputs[static_cast<size_t>(record)] - world.outputs[static_cast<size_t>(partner)];
+    errors.push_back({std::abs(truth - spread.mean), spread.deviation});
     squares += (truth - spread.mean) * (truth - spread.mean);
   }
-  Calibration result;
-  result.records = std::ssize(scores);
-  if (scores.empty()) return result;
-  result.floor = kFloorShare * std::sqrt(squares / static_cast<double>(scores.size()));
-  std::vector<double> ratios;
-  for (const Score& score : scores) ratios.push_back(score.error / (score.deviation + result.floor + 1e-300));
-  std::sort(ratios.begin(), ratios.end());
-  const auto rank = static_cast<size_t>(std::ceil(problem_.options.level * static_cast<double>(ratios.size() + 1)));
-  result.factor = ratios[std::min(rank, ratios.size()) - 1];
-  return result;
+  Scores scores;
+  if (errors.empty()) return scores;
+  scores.floor = kFloorShare * std::sqrt(squares / static_cast<double>(errors.size()));
+  for (const Error& one : errors) scores.ratio.push_back(one.error / (one.deviation + scores.floor + 1e-300));
+  return scores;
 }
 
-ForestModel::Spread ForestModel::difference(std::span<const double> plus, std::span<const double> minus, int64_t a,
-                                            int64_t b) const {
+std::vector<std::vector<double>> ForestModel::target_scores(const World& world, double floor, bool known) const {
+  const Problem problem = stepped();
+  Random random = Random(problem_.options.seed).split(10);
+  std::vector<std::vector<double>> scores(problem_.features.size());
+  for (int64_t i = 0; i < std::min(problem_.options.calibration, problem_.inputs.rows); ++i) {
+    const int64_t record = random.below(problem_.inputs.rows);
+    const std::vector<double> query = problem_.row(record);
+    const Plan plan = make_plan(problem, query, problem_.baselines_for(query));
+    for (const Target& target : plan.targets) {
+      const auto& plus = plan.points[static_cast<size_t>(target.plus)];
+      const auto& minus = plan.points[static_cast<size_t>(target.minus)];
+      const double truth = forest_.predict(plus) - forest_.predict(minus);
+      const Spread spread = difference(world.forest, plus, minus, known ? -1 : record, -1);
+      if (spread.trees == 0) continue;
+      scores[static_cast<size_t>(target.feature)].push_back(std::abs(truth - spread.mean) /
+                                                            (spread.deviation + floor + 1e-300));
+    }
+  }
+  return scores;
+}
+
+ForestModel::Spread ForestModel::difference(const Forest& forest, std::span<const double> plus,
+                                            std::span<const double> minus, int64_t a, int64_t b) {
   double sum = 0, squares = 0;
   Spread spread;
-  for (int64_t t = 0; t < forest_.trees(); ++t) {
-    if ((a >= 0 && !forest_.held_out(t, a)) || (b >= 0 && !forest_.held_out(t, b))) continue;
-    const double change = forest_.predict_tree(t, plus) - forest_.predict_tree(t, minus);
+  for (int64_t t = 0; t < forest.trees(); ++t) {
+    if ((a >= 0 && !forest.held_out(t, a)) || (b >= 0 && !forest.held_out(t, b))) continue;
+    const double change = forest.predict_tree(t, plus) - forest.predict_tree(t, minus);
     sum += change;
     squares += change * change;
     ++spread.trees;
@@ -135,23 +195,27 @@ ForestModel::Spread ForestModel::difference(std::span<const double> plus, std::s
   return spread;
 }
 
+// A forest has no slope: a gradient is the difference over the feature's step, divided by it.
+Problem ForestModel::stepped() const {
+  Problem problem = {problem_.inputs, {}, problem_.features, problem_.options, problem_.baseline, problem_.alternative,
+                     problem_.delta};
+  problem.options.importance = ImportanceKind::difference;
+  return problem;
+}
+
 Explanation ForestModel::explain(std::span<const double> query, int64_t row) const {
   const bool known = row >= 0 && problem_.options.output_known;
   const int64_t exclude = known ? -1 : row;
   const Calibration& calibration = known ? known_ : unknown_;
   const std::vector<int64_t> baselines = problem_.baselines_for(query);
-  // A forest has no slope: a gradient is the difference over the feature's step, divided by it.
-  Problem stepped = {problem_.inputs, {}, problem_.features, problem_.options, problem_.baseline, problem_.alternative,
-                     problem_.delta};
-  stepped.options.importance = ImportanceKind::difference;
-  const Plan plan = make_plan(stepped, query, baselines);
+  const Plan plan = make_plan(stepped(), query, baselines);
   std::vector<double> estimate(plan.targets.size(), 0), lower(estimate), upper(estimate);
   for (size_t t = 0; t < plan.targets.size(); ++t) {
     const Target& target = plan.targets[t];
     const auto j = static_cast<size_t>(target.feature);
-    const Spread spread = difference(plan.points[static_cast<size_t>(target.plus)],
+    const Spread spread = difference(forest_, plan.points[static_cast<size_t>(target.plus)],
                                      plan.points[static_cast<size_t>(target.minus)], exclude, -1);
-    const double half = calibration.factor * (spread.deviation + calibration.floor);
+    const double half = calibration.factor[j] * (spread.deviation + calibration.floor);
     const bool slope =
         problem_.options.importance == ImportanceKind::gradient && problem_.features[j].kind == ColumnKind::continuous;
     const double unit = slope ? 1 / problem_.delta[j] : 1;
@@ -185,7 +249,7 @@ Explanation ForestModel::explain(std::span<const double> query, int64_t row) con
   result.diagnostics.rows_used = problem_.inputs.rows;
   result.diagnostics.effective_rows = static_cast<double>(result.neighbours.size());
   result.diagnostics.condition = 1;
-  result.diagnostics.calibration_factor = calibration.factor;
+  result.diagnostics.calibration_factor = *std::max_element(calibration.factor.begin(), calibration.factor.end());
   result.diagnostics.calibration_records = calibration.records;
   return result;
 }

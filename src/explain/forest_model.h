@@ -1,7 +1,10 @@
 // Importance by a mimic forest with a conformal layer. The forest is of the kind, extremely randomised or best splits,
-// that predicts held-out rows better. The score of a record is the error of a held-out predicted
-// difference to its nearest neighbour, over a scale made of the spread of that difference over trees and a share of the
-// typical error.
+// that predicts held-out rows better. Half widths are a factor times the spread of a difference over trees, plus a
+// share of the typical error. The factor is the conformal quantile of held-out predicted differences between records
+// and their nearest neighbours, transferred to the targets: a record's neighbour is farther than a step or one swapped
+// category. How much smaller the scores of targets are than those of neighbours is known exactly where the mimic is the
+// truth, so a second forest is trained on the mimic's outputs and both are scored there (a bootstrap of the
+// calibration; Beran 1987).
 #pragma once
 
 #include <span>
@@ -30,17 +33,32 @@ class ForestModel {
     int64_t trees = 0;
   };
   struct Calibration {
-    double factor = 2;  // multiplies spread + floor
-    double floor = 0;   // output units
+    std::vector<double> factor;  // per feature: multiplies spread + floor
+    double floor = 0;            // output units
     int64_t records = 0;
   };
-  // From scores whose record was in the forest's sight, as a query's own row is, or held out.
-  Calibration calibrate(bool record_known) const;
+  // A forest and the outputs that it was trained on.
+  struct World {
+    const Forest& forest;
+    const ColumnView& outputs;
+  };
+  struct Scores {
+    std::vector<double> ratio;  // error over spread + floor
+    double floor = 0;
+  };
+  // known: scores whose record was in the forest's sight, as a query's own row is; otherwise held out.
+  Calibration calibrate(const World& logged, const World& mimic, bool known) const;
+  Scores neighbour_scores(const World& world, bool known) const;
+  // Per feature, of its targets at random records, where the logged forest is the truth of `world`.
+  std::vector<std::vector<double>> target_scores(const World& world, double floor, bool known) const;
   // Difference of predictions over the trees that have not seen rows a and b (-1: no row).
-  Spread difference(std::span<const double> plus, std::span<const double> minus, int64_t a, int64_t b) const;
+  static Spread difference(const Forest& forest, std::span<const double> plus, std::span<const double> minus, int64_t a,
+                           int64_t b);
+  Problem stepped() const;
 
   const Problem& problem_;
   const RowSearch& search_;
+  ForestOptions kind_;
   Forest forest_;
   Calibration known_;    // for queries that are rows whose output is used
   Calibration unknown_;  // for the others

@@ -24,14 +24,6 @@ std::vector<int64_t> row_numbers(const std::vector<Neighbour>& neighbours) {
   return rows;
 }
 
-// Order statistic of rank ceil(level (N + 1)): the split conformal quantile (Vovk et al. 2005).
-double conformal_quantile(std::vector<double> scores, double level) {
-  if (scores.empty()) return normal_quantile((1 + level) / 2);
-  std::sort(scores.begin(), scores.end());
-  const auto rank = static_cast<size_t>(std::ceil(level * static_cast<double>(scores.size() + 1)));
-  return scores[std::min(rank, scores.size()) - 1];
-}
-
 Estimate value_of(const KernelMixture& mixture, const Eigen::VectorXd& point) {
   return mixture.estimate([&](const KernelFit& fit) { return fit.estimate(fit.value_at(point)); });
 }

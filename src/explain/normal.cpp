@@ -1,5 +1,6 @@
 #include "explain/normal.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -34,6 +35,16 @@ double student_quantile(double p, double freedom) {
   const double g2 = z * (5 * z2 * z2 + 16 * z2 + 3) / 96;
   const double g3 = z * (3 * z2 * z2 * z2 + 19 * z2 * z2 + 17 * z2 - 15) / 384;
   return z + g1 / freedom + g2 / (freedom * freedom) + g3 / (freedom * freedom * freedom);
+}
+
+double conformal_quantile(std::vector<double> scores, double level) {
+  const double normal = normal_quantile((1 + level) / 2);
+  if (scores.empty()) return normal;
+  std::sort(scores.begin(), scores.end());
+  const auto count = static_cast<double>(scores.size());
+  const double rank = std::ceil(level * (count + 1));
+  if (rank <= count) return scores[static_cast<size_t>(rank) - 1];
+  return scores.back() * std::max(1.0, normal / normal_quantile((1 + count / (count + 1)) / 2));
 }
 
 }  // namespace tessera::explain
