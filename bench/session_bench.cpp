@@ -65,7 +65,9 @@ void measure(const Settings& settings, const std::shared_ptr<const Model>& model
 }
 
 nlohmann::json summarise(const std::vector<double>& values) {
-  return {{"median", median(values)}, {"lower_quartile", quantile(values, 0.25)}, {"upper_quartile", quantile(values, 0.75)}};
+  return {{"median", median(values)},
+          {"lower_quartile", quantile(values, 0.25)},
+          {"upper_quartile", quantile(values, 0.75)}};
 }
 
 nlohmann::json row_of(const std::string& method, int64_t length, const Samples& samples) {
@@ -105,15 +107,20 @@ int run(const Settings& settings) {
     for (size_t i = 0; i < methods.size(); ++i) {
       rows.push_back(row_of(methods[i].str(), length, samples[i]));
       const nlohmann::json& row = rows.back();
-      fmt::print("{:>7} tokens  prefill {:8.1f} tok/s (cpu {:8.0f} ms)  decode {:6.1f} tok/s  density {:.3f}  select {:5.1f} %  {}\n",
-                 length, row["prefill_tokens_per_second"].get<double>(), row["prefill_cpu_ms"]["median"].get<double>(),
-                 row["decode_tokens_per_second"].get<double>(), samples[i].density,
-                 100 * median(samples[i].select_ms) / median(samples[i].prefill_ms), methods[i].str());
+      fmt::print(
+          "{:>7} tokens  prefill {:8.1f} tok/s (cpu {:8.0f} ms)  decode {:6.1f} tok/s  density {:.3f}  select {:5.1f} "
+          "%  {}\n",
+          length, row["prefill_tokens_per_second"].get<double>(), row["prefill_cpu_ms"]["median"].get<double>(),
+          row["decode_tokens_per_second"].get<double>(), samples[i].density,
+          100 * median(samples[i].select_ms) / median(samples[i].prefill_ms), methods[i].str());
     }
   }
   if (!settings.json.empty()) {
-    const nlohmann::json result = {{"machine", machine_description()}, {"model", model->config().name}, {"seed", settings.seed},
-                                   {"repeats", settings.repeats},      {"rows", rows}};
+    const nlohmann::json result = {{"machine", machine_description()},
+                                   {"model", model->config().name},
+                                   {"seed", settings.seed},
+                                   {"repeats", settings.repeats},
+                                   {"rows", rows}};
     write_file_atomically(settings.json, result.dump(2) + "\n");
   }
   return 0;
