@@ -44,6 +44,7 @@ typedef struct {
   const int32_t* column_cut;
   int64_t tile_capacity;
   int32_t key_tile, list_heads, query_tiles, column_stride, correction_levels;
+  const uint32_t* overflow; /* may be null */
 } tessera_cuda_work_list;
 
 typedef struct {
@@ -62,6 +63,9 @@ int tessera_cuda_workspace_bytes(const tessera_cuda_attention* attention, const 
 int tessera_cuda_attend_dense(const tessera_cuda_attention* attention, const tessera_cuda_launch* launch);
 int tessera_cuda_attend(const tessera_cuda_attention* attention, const tessera_cuda_work_list* work,
                         const tessera_cuda_launch* launch);
+
+/* Waits for the launch's stream; an error when the lists of the last call with this scratch memory did not fit. */
+int tessera_cuda_finish(const tessera_cuda_launch* launch);
 
 #ifdef __cplusplus
 }

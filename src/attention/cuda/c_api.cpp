@@ -67,6 +67,7 @@ DeviceWorkList to_work(const tessera_cuda_work_list& from) {
           .tile_begin = from.tile_begin,
           .tiles = from.tiles,
           .tile_capacity = from.tile_capacity,
+          .overflow = from.overflow,
           .column_stride = from.column_stride,
           .columns = from.columns,
           .column_count = from.column_count,
@@ -123,6 +124,13 @@ int tessera_cuda_attend(const tessera_cuda_attention* attention, const tessera_c
     require(launch, "launch");
     require(work, "work");
     attend(to_arguments(attention), to_work(*work), to_launch(*launch), to_kernel(*launch));
+  });
+}
+
+int tessera_cuda_finish(const tessera_cuda_launch* launch) {
+  return guarded([&] {
+    require(launch, "launch");
+    finish(to_launch(*launch));
   });
 }
 

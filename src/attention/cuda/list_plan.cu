@@ -52,9 +52,13 @@ __device__ long long block_sum(long long value, long long* scratch) {
 // One block. Every thread owns a contiguous range of rows, so that items of a class keep the order of the rows.
 __global__ void __launch_bounds__(kPlanThreads)
     plan_kernel(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work, WorkItem* items,
-                int* item_count, SplitRow* splits, int* split_count) {
+                int* item_count, SplitRow* splits, int* split_count, int* overflow) {
   __shared__ int scratch[32];
   __shared__ long long wide_scratch;
+  bool fit = lists_fit(problem, work);
+  if (threadIdx.x == 0) *overflow = !fit || (work.overflow && *work.overflow != 0);
+  if (!fit) return;  // no items: the counters are zero
+
   int rows = problem.query_heads * problem.query_tiles;
   int per_thread = (rows + kPlanThreads - 1) / kPlanThreads;
   int first = min(static_cast<int>(threadIdx.x) * per_thread, rows);
@@ -115,6 +119,12 @@ __global__ void __launch_bounds__(kPlanThreads)
   }
 }
 
+// The verdict of plan_kernel where there is no plan.
+__global__ void fit_kernel(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work,
+                           int* overflow) {
+  *overflow = !lists_fit(problem, work) || (work.overflow && *work.overflow != 0);
+}
+
 __device__ bool is_listed(const uint32_t* tiles, int count, uint32_t wanted) {
   int low = 0;
   int high = count;
@@ -135,7 +145,7 @@ __global__ void column_keep_kernel(const __grid_constant__ Problem problem, cons
   int lists = work.list_heads * problem.query_tiles;
   int list = static_cast<int>((blockIdx.x * blockDim.x + threadIdx.x) / 32);
   int lane = static_cast<int>(threadIdx.x) % 32;
-  if (list >= lists) return;
+  if (list >= lists || !lists_fit(problem, work)) return;
   QueryTile tile = query_tile(problem, list % problem.query_tiles);
   int owner = tile.sequence * work.list_heads + list / problem.query_tiles;
   int begin = work.tile_begin[list];
@@ -222,7 +232,12 @@ __global__ void combine_kernel(const __grid_constant__ Problem problem, const __
 
 cudaError_t launch_plan(const PlanLaunch& launch) {
   plan_kernel<<<1, kPlanThreads, 0, launch.stream>>>(launch.problem, launch.work, launch.items, launch.item_count,
-                                                     launch.splits, launch.split_count);
+                                                     launch.splits, launch.split_count, launch.overflow);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_fit(const PlanLaunch& launch) {
+  fit_kernel<<<1, 1, 0, launch.stream>>>(launch.problem, launch.work, launch.overflow);
   return cudaGetLastError();
 }
 
