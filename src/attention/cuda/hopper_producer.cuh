@@ -112,13 +112,15 @@ class Producer {
 
   __device__ __forceinline__ Entries read(int u, int count) const {
     Entries entries = {};
-    int unit = now_.part.begin + u;
-    if (!kList || u >= count || unit >= tile_units()) return entries;
+    if constexpr (kList) {
+      int unit = now_.part.begin + u;
+      if (u >= count || unit >= tile_units()) return entries;
 #pragma unroll
-    for (int t = 0; t < kTilesPerUnit; ++t) {
-      // An odd list's last unit holds its tile twice; the second is hidden.
-      int index = max(now_.tiles - 1 - unit * kTilesPerUnit - t, 0);
-      entries.tile[t] = work_.tiles[now_.list_begin + index];
+      for (int t = 0; t < kTilesPerUnit; ++t) {
+        // An odd list's last unit holds its tile twice; the second is hidden.
+        int index = max(now_.tiles - 1 - unit * kTilesPerUnit - t, 0);
+        entries.tile[t] = work_.tiles[now_.list_begin + index];
+      }
     }
     return entries;
   }

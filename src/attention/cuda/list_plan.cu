@@ -41,12 +41,14 @@ __device__ int block_scan(int value, int* scratch, int* total) {
   return before;
 }
 
+// Sum over all threads of the block, which all receive it.
 __device__ long long block_sum(long long value, long long* scratch) {
-  if (threadIdx.x == 0) *scratch = 0;
+  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
   __syncthreads();
-  atomicAdd(reinterpret_cast<unsigned long long*>(scratch), static_cast<unsigned long long>(value));
-  __syncthreads();
-  return *scratch;
+  long long sum = scratch[threadIdx.x % 32];
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  return sum;
 }
 
 // One block. Every thread owns a contiguous range of rows, so that items of a class keep the order of the rows.
@@ -54,7 +56,7 @@ __global__ void __launch_bounds__(kPlanThreads)
     plan_kernel(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work, WorkItem* items,
                 int* item_count, SplitRow* splits, int* split_count, int* overflow) {
   __shared__ int scratch[32];
-  __shared__ long long wide_scratch;
+  __shared__ long long wide_scratch[kPlanThreads / 32];
   bool fit = lists_fit(problem, work);
   if (threadIdx.x == 0) *overflow = !fit || (work.overflow && *work.overflow != 0);
   if (!fit) return;  // no items: the counters are zero
@@ -65,8 +67,9 @@ __global__ void __launch_bounds__(kPlanThreads)
   int last = min(first + per_thread, rows);
 
   long long mine = 0;
+#pragma unroll 8
   for (int row = first; row < last; ++row) mine += units_of(problem, work, row);
-  int limit = split_limit(block_sum(mine, &wide_scratch), rows, kMaxSlots);
+  int limit = split_limit(block_sum(mine, wide_scratch), rows, kMaxSlots);
 
   int counts[kCostClasses] = {};
   int split_rows = 0;
