@@ -35,7 +35,8 @@ class _Attention(ctypes.Structure):
 class _WorkList(ctypes.Structure):
     _fields_ = [(name, c_void_p) for name in ("tile_begin", "tiles", "columns", "column_count", "column_cut")] + [
         ("tile_capacity", c_int64)] + [
-        (name, c_int32) for name in ("key_tile", "list_heads", "query_tiles", "column_stride", "correction_levels")]
+        (name, c_int32) for name in ("key_tile", "list_heads", "query_tiles", "column_stride", "correction_levels")] + [
+        ("overflow", c_void_p)]
 
 
 class _Launch(ctypes.Structure):
@@ -132,9 +133,9 @@ class WorkList:
     """Fields as in tessera/attention/cuda.h, DeviceWorkList; tensors of 32-bit integers on the GPU."""
 
     def __init__(self, tile_begin, tiles, *, list_heads, query_tiles, key_tile=128, columns=None, column_count=None,
-                 column_cut=None, column_stride=0):
+                 column_cut=None, column_stride=0, overflow=None):
         self._kept = {"tile_begin": tile_begin, "tiles": tiles, "columns": columns, "column_count": column_count,
-                      "column_cut": column_cut}
+                      "column_cut": column_cut, "overflow": overflow}
         self._borrowed = {name: _Borrowed(t, name) for name, t in self._kept.items() if t is not None}
         self.c = _WorkList(tile_capacity=self._borrowed["tiles"].elements, key_tile=key_tile, list_heads=list_heads,
                            query_tiles=query_tiles, column_stride=column_stride)
@@ -218,6 +219,10 @@ class Library:
         self._check(function(ctypes.byref(attention), ctypes.byref(options), ctypes.byref(_launch(*launch)),
                              ctypes.byref(selected)))
         return Selected(selected, launch[0])
+
+    def finish(self, *, scratch, stream):
+        """Waits for the stream; raises TesseraError when the lists of the last attend() with this scratch did not fit."""
+        self._check(self._c.tessera_cuda_finish(ctypes.byref(_launch(scratch, stream, "automatic"))))
 
 
 def _launch(scratch, stream, kernel):

@@ -218,6 +218,21 @@ def minference_lines(length, generator):
     return distances, torch.cat([torch.arange(30), random]).sort().values
 
 
+def diagonal_tiles(distances, length, key_tile):
+    """Bool matrix [query tile of 128][key tile]: the tile holds a wanted distance."""
+    per_query = 128 // key_tile
+    query_tiles = (length + 127) // 128
+    key_tiles = query_tiles * per_query
+    counts = torch.cat([torch.zeros(1, dtype=torch.long), distances.long().cumsum(0)])
+    # By step = per_query * query tile - key tile, from 1 - per_query: the distances of a tile.
+    base = torch.arange(1 - per_query, key_tiles) * key_tile
+    low, high = (base - key_tile + 1).clamp(min=0), (base + 128).clamp(min=0, max=len(distances))
+    near = (counts[high] > counts[low]).cuda()
+    step = per_query * torch.arange(query_tiles, device="cuda")[:, None] - torch.arange(key_tiles, device="cuda")[None, :]
+    step += per_query - 1
+    return near[step.clamp(min=0)] & (step >= 0)
+
+
 def stage_lines(library, options):
     """MInference's (1000, 6096) lines: tiles of the diagonals plus 1,000 columns; planning and gathering included."""
     rows = []
@@ -228,30 +243,24 @@ def stage_lines(library, options):
         inputs = Inputs(length, heads, kv_heads)
         query_tiles = (length + 127) // 128
         generator = torch.Generator().manual_seed(SEED)
-        tile = torch.arange(query_tiles, device="cuda")
-        offset = tile[:, None] - tile[None, :]
-        masks, columns, cuts = [], [], []
-        for _ in range(heads):
-            distances, head_columns = minference_lines(length, generator)
-            counts = torch.cat([torch.zeros(1, dtype=torch.long), distances.long().cumsum(0)])
-            steps = torch.arange(query_tiles) * 128
-            near = (counts[steps + 128] > counts[(steps - 127).clamp(min=0)]).cuda()
-            masks.append(near[offset.clamp(min=0)] & (offset >= 0))
-            columns.append(torch.nn.functional.pad(head_columns, (0, 24)))
-            cuts.append(torch.searchsorted(head_columns, torch.arange(1, query_tiles + 1) * 128))
-        begin, tiles = lists_of(masks, 128, length)
-        del masks, offset
+        lines = [minference_lines(length, generator) for _ in range(heads)]
+        ends = torch.arange(1, query_tiles + 1) * 128
         to_gpu = lambda x: x.to(torch.int32).cuda().contiguous()
-        columns, cuts = to_gpu(torch.stack(columns)), to_gpu(torch.cat(cuts))
+        columns = to_gpu(torch.stack([torch.nn.functional.pad(c, (0, 24)) for _, c in lines]))
+        cuts = to_gpu(torch.cat([torch.searchsorted(c, ends) for _, c in lines]))
         count = torch.full((heads,), 1000, dtype=torch.int32, device="cuda")
-        work = tessera_cuda.WorkList(begin, tiles, list_heads=heads, query_tiles=query_tiles, columns=columns,
-                                     column_count=count, column_cut=cuts, column_stride=1024)
-        scratch = scratch_for(library, inputs, work)
-        flop = 4 * HEAD_DIM * 128 * (128 * tiles.numel() + cuts.sum().item())
-        call = lambda: library.attend(*inputs.ours(), work, scratch=scratch, stream=stream())
-        rows.append(row(f"lines {length} (1000, 6096)", timed(call, options.seconds), flop, heads, length=length,
-                        tiles=tiles.numel(), list_bytes=4 * (tiles.numel() + begin.numel() + columns.numel() + cuts.numel()),
-                        scratch_bytes=scratch.numel()))
+        for key_tile in (128, 64):
+            begin, tiles = lists_of((diagonal_tiles(d, length, key_tile) for d, _ in lines), key_tile, length)
+            work = tessera_cuda.WorkList(begin, tiles, list_heads=heads, query_tiles=query_tiles, key_tile=key_tile,
+                                         columns=columns, column_count=count, column_cut=cuts, column_stride=1024)
+            scratch = scratch_for(library, inputs, work)
+            flop = 4 * HEAD_DIM * 128 * (key_tile * tiles.numel() + cuts.sum().item())
+            call = lambda: library.attend(*inputs.ours(), work, scratch=scratch, stream=stream())
+            rows.append(row(f"lines {length} (1000, 6096) 128x{key_tile}", timed(call, options.seconds), flop, heads,
+                            length=length, key_tile=key_tile, tiles=tiles.numel(),
+                            list_bytes=4 * (tiles.numel() + begin.numel() + columns.numel() + cuts.numel()),
+                            scratch_bytes=scratch.numel()))
+            torch.cuda.empty_cache()
     return rows
 
 

@@ -223,6 +223,26 @@ void print_first_rows(const Case& c, const Expected& expected, const std::vector
   }
 }
 
+// With room for one entry less, or with the maker's flag set, finish() must object.
+bool finds_overflow(const AttentionArguments& arguments, const DeviceWorkList& work, const Launch& launch,
+                    Kernel kernel) {
+  auto objects = [&](const DeviceWorkList& given) {
+    attend(arguments, given, launch, kernel);
+    try {
+      finish(launch);
+    } catch (const tessera::Error&) {
+      return true;
+    }
+    return false;
+  };
+  DeviceArray<uint32_t> flag(std::vector<uint32_t>{1});
+  DeviceWorkList small = work;
+  small.tile_capacity -= 1;
+  DeviceWorkList flagged = work;
+  flagged.overflow = flag.data();
+  return (small.tile_capacity < 0 || objects(small)) && objects(flagged) && !objects(work);
+}
+
 bool run_case(const Case& c, Kernel kernel) {
   std::mt19937_64 random(7);
   HostTensors tensors;
@@ -294,6 +314,9 @@ bool run_case(const Case& c, Kernel kernel) {
   double bound = c.half_precision ? 1e-3 : 6e-3;
   bool good = outcome.out_error < bound && outcome.lse_error < 1e-3 && outcome.wrong_empty == 0 &&
               outcome.unwritten == 0 && agree;
+  bool overflow_found = dense || finds_overflow(arguments, work, {scratch.data(), scratch.size(), nullptr}, kernel);
+  if (!overflow_found) std::printf("# %s: finish() did not tell that lists overflowed\n", c.name.c_str());
+  good = good && overflow_found;
   if (!good) print_first_rows(c, expected, first_out, first_lse);
   std::printf(
       "{\"case\": \"%s\", \"good\": %s, \"out_error\": %.3g, \"lse_error\": %.3g, \"wrong_empty\": %lld, "

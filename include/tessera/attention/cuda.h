@@ -83,6 +83,7 @@ struct DeviceWorkList {
   const int32_t* tile_begin = nullptr;  // [list_heads * query_tiles + 1] offsets into `tiles`
   const uint32_t* tiles = nullptr;      // [tile_capacity] entries, see kMaskedTile
   int64_t tile_capacity = 0;            // room of `tiles`; the used part ends at tile_begin's last value
+  const uint32_t* overflow = nullptr;   // [1] not 0: whoever made the lists had too little room; see finish()
 
   int32_t column_stride = 0;              // room per (sequence, list head), a multiple of 128; 0: no columns
   const int32_t* columns = nullptr;       // [sequences * list_heads, column_stride] key rows, ascending, distinct
@@ -118,6 +119,12 @@ void attend_dense(const AttentionArguments& arguments, const Launch& launch, Ker
 // Cost: the listed tiles in full, columns in groups of key_tile, plus one pass over the lists to balance them.
 void attend(const AttentionArguments& arguments, const DeviceWorkList& work, const Launch& launch,
             Kernel kernel = Kernel::automatic);
+
+// Waits for the stream and throws Error(invalid_argument) when the lists of the last call of attend() with this scratch
+// memory did not fit: `overflow` was set, or tile_begin ends beyond tile_capacity. In the latter case nothing was
+// computed and `out` and `lse` are as they were. attend() itself does not wait; call this once, where results are read
+// anyway.
+void finish(const Launch& launch);
 
 // Checks without a device: shapes, types, strides, alignment, sequences. Throws Error(invalid_argument).
 void check(const AttentionArguments& arguments);

@@ -44,6 +44,7 @@ typedef struct {
   const int32_t* column_cut;
   int64_t tile_capacity;
   int32_t key_tile, list_heads, query_tiles, column_stride, correction_levels;
+  const uint32_t* overflow; /* may be null */
 } tessera_cuda_work_list;
 
 typedef struct {
@@ -101,6 +102,9 @@ int tessera_cuda_select(const tessera_cuda_attention* attention, const tessera_c
                         const tessera_cuda_launch* launch, tessera_cuda_selected* selected);
 int tessera_cuda_attend_selected(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
                                  const tessera_cuda_launch* launch, tessera_cuda_selected* selected);
+
+/* Waits for the launch's stream; an error when the lists of the last call with this scratch memory did not fit. */
+int tessera_cuda_finish(const tessera_cuda_launch* launch);
 
 #ifdef __cplusplus
 }

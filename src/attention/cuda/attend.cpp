@@ -14,8 +14,12 @@
 namespace tessera::attention::cuda {
 namespace {
 
+// Words at the start of the scratch memory of every call: next item, items, split rows, overflow.
+constexpr int kCounters = 4;
+constexpr int kOverflow = 3;
+
 struct ListScratch {
-  int* counters;  // [4]: next item, items, split rows
+  int* counters;  // [kCounters]
   WorkItem* items;
   SplitRow* splits;
   float* partial_out;
@@ -31,7 +35,7 @@ ListScratch list_scratch(Scratch& scratch, const AttentionArguments& arguments, 
   int64_t owners = static_cast<int64_t>(arguments.sequences.size()) * work.list_heads;
   int64_t lists = int64_t{work.list_heads} * work.query_tiles;
   ListScratch memory = {};
-  memory.counters = scratch.take<int>(4);
+  memory.counters = scratch.take<int>(kCounters);
   memory.items = scratch.take<WorkItem>(rows + kMaxSlots);
   memory.splits = scratch.take<SplitRow>(kMaxSlots);
   memory.partial_out = scratch.take<float>(int64_t{kMaxSlots} * kQueryTile * head_dim);
@@ -197,6 +201,7 @@ void attend_dense(const AttentionArguments& arguments, const Launch& launch, Ker
   check_scratch(launch, workspace_bytes(arguments));
   check_pointers(arguments, launch);
   auto* stream = static_cast<cudaStream_t>(launch.stream);
+  check_cuda(cudaMemsetAsync(launch.data, 0, kCounters * sizeof(int), stream), "clearing the counters");
   bool half_precision = arguments.queries.type == ElementType::f16;
   if (kernel == Kernel::mma_sync) {
     check_cuda(launch_fallback({.problem = problem, .work = {}, .half_precision = half_precision, .stream = stream}),
@@ -204,7 +209,6 @@ void attend_dense(const AttentionArguments& arguments, const Launch& launch, Ker
     return;
   }
   HopperMaps maps = make_maps(arguments, dense_key_tile(problem.head_dim));
-  check_cuda(cudaMemsetAsync(launch.data, 0, 16, stream), "clearing the item counter");
   launch_hopper_kernel({.problem = problem,
                         .work = {},
                         .maps = &maps,
@@ -242,6 +246,8 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
                     .list_heads = work.list_heads,
                     .column_stride = work.column_stride,
                     .key_tile = work.key_tile,
+                    .tile_capacity = work.tile_capacity,
+                    .overflow = work.overflow,
                     .items = memory.items,
                     .item_count = memory.counters + 1,
                     .partial_out = memory.partial_out,
@@ -252,13 +258,16 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
                      .item_count = memory.counters + 1,
                      .splits = memory.splits,
                      .split_count = memory.counters + 2,
+                     .overflow = memory.counters + kOverflow,
                      .column_count = work.column_count,
                      .column_keep = memory.column_keep,
                      .column_keys = memory.column_keys,
                      .column_values = memory.column_values,
                      .stream = stream};
+  check_cuda(cudaMemsetAsync(memory.counters, 0, kCounters * sizeof(int), stream), "clearing the counters");
   if (columns) check_cuda(launch_column_keep(plan), "launching the column marks");
   if (kernel == Kernel::mma_sync) {
+    check_cuda(launch_fit(plan), "launching the check of the lists");
     check_cuda(launch_fallback({problem, lists, half_precision, true, stream}), "launching the attention kernel");
     return;
   }
@@ -267,7 +276,6 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
   }
   HopperMaps maps = make_maps(arguments, work.key_tile);
   gather_columns(plan, maps, half_precision);
-  check_cuda(cudaMemsetAsync(memory.counters, 0, 16, stream), "clearing the counters");
   check_cuda(launch_plan(plan), "launching the plan");
   launch_hopper_kernel({.problem = problem,
                         .work = lists,
@@ -278,6 +286,20 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
                         .list = true,
                         .stream = stream});
   check_cuda(launch_combine(plan, half_precision), "launching the merge");
+}
+
+void finish(const Launch& launch) {
+  check_scratch(launch, kCounters * sizeof(int));
+  auto* stream = static_cast<cudaStream_t>(launch.stream);
+  int counters[kCounters] = {};
+  check_cuda(cudaMemcpyAsync(counters, launch.data, sizeof(counters), cudaMemcpyDeviceToHost, stream),
+             "reading the counters");
+  check_cuda(cudaStreamSynchronize(stream), "waiting for attention");
+  if (counters[kOverflow] != 0) {
+    throw Error(ErrorCode::invalid_argument,
+                "CUDA attention: the lists of this call did not fit into tile_capacity; give more room, choose less, "
+                "or use attend_dense");
+  }
 }
 
 }  // namespace tessera::attention::cuda

@@ -68,6 +68,7 @@ DeviceWorkList to_work(const tessera_cuda_work_list& from) {
           .tile_begin = from.tile_begin,
           .tiles = from.tiles,
           .tile_capacity = from.tile_capacity,
+          .overflow = from.overflow,
           .column_stride = from.column_stride,
           .columns = from.columns,
           .column_count = from.column_count,
@@ -203,6 +204,13 @@ int tessera_cuda_attend_selected(const tessera_cuda_attention* attention, const 
     require(launch, "launch");
     give(attend_selected(to_arguments(attention), to_options(options), to_launch(*launch), to_kernel(*launch)),
          selected);
+  });
+}
+
+int tessera_cuda_finish(const tessera_cuda_launch* launch) {
+  return guarded([&] {
+    require(launch, "launch");
+    finish(to_launch(*launch));
   });
 }
 

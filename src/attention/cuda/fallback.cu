@@ -226,6 +226,7 @@ __global__ void __launch_bounds__(kFallbackThreads, 1)
     }
   };
   if constexpr (kList) {
+    if (!lists_fit(problem, work)) return;
     int list = list_of(problem, work.list_heads, head * problem.query_tiles + tile_index);
     for (int i = work.tile_begin[list]; i < work.tile_begin[list + 1]; ++i) {
       visit_rows(static_cast<int>(work.tiles[i] & kTileIndex) * work.key_tile, work.key_tile);

@@ -15,7 +15,7 @@ constexpr int kHopperThreads = 384;
 struct RegisterBudget {
   int producer, consumer;
 };
-constexpr RegisterBudget register_budget(bool list) { return list ? RegisterBudget{56, 224} : RegisterBudget{40, 232}; }
+constexpr RegisterBudget register_budget(bool list) { return list ? RegisterBudget{72, 216} : RegisterBudget{40, 232}; }
 static_assert(128 * register_budget(false).producer + 256 * register_budget(false).consumer == 384 * 168);
 static_assert(128 * register_budget(true).producer + 256 * register_budget(true).consumer == 384 * 168);
 

@@ -86,9 +86,6 @@ class Producer {
       Unit unit = kList ? list_unit(u, entries) : dense_unit(u, tile, range.key_rows);
       entries = after;
       after = read(u + 2, count);
-#if T_L2P
-      if (kList && u + 1 < count) prefetch(source, list_unit(u + 1, entries));
-#endif
       load_keys(source, unit);
       // The first keys wait for no one, the queries for the end of the item before.
       if (u == 0) load_queries(head, tile.first_row);
@@ -115,13 +112,15 @@ class Producer {
 
   __device__ __forceinline__ Entries read(int u, int count) const {
     Entries entries = {};
-    int unit = now_.part.begin + u;
-    if (!kList || u >= count || unit >= tile_units()) return entries;
+    if constexpr (kList) {
+      int unit = now_.part.begin + u;
+      if (u >= count || unit >= tile_units()) return entries;
 #pragma unroll
-    for (int t = 0; t < kTilesPerUnit; ++t) {
-      // An odd list's last unit holds its tile twice; the second is hidden.
-      int index = max(now_.tiles - 1 - unit * kTilesPerUnit - t, 0);
-      entries.tile[t] = work_.tiles[now_.list_begin + index];
+      for (int t = 0; t < kTilesPerUnit; ++t) {
+        // An odd list's last unit holds its tile twice; the second is hidden.
+        int index = max(now_.tiles - 1 - unit * kTilesPerUnit - t, 0);
+        entries.tile[t] = work_.tiles[now_.list_begin + index];
+      }
     }
     return entries;
   }
@@ -228,20 +227,6 @@ class Producer {
     for (int box = 0; box < Shape::kBoxes; ++box) {
       ptx::tma_load_3d(shared + (box * kUnitRows + t * kKeyTile) * kBoxRowBytes, map, full, box * kBoxChannels, head,
                        row);
-    }
-  }
-
-  // Brings a unit's keys and values from device memory into the L2 cache.
-  __device__ __forceinline__ void prefetch(const Source& source, const Unit& unit) {
-    if (unit.flags & kColumnUnit) return;
-#pragma unroll
-    for (int t = 0; t < kTilesPerUnit; ++t) {
-#pragma unroll
-      for (int box = 0; box < Shape::kBoxes; ++box) {
-        int row = source.key_begin + unit.row[t];
-        ptx::tma_prefetch_3d(&maps_.keys, box * kBoxChannels, source.kv_head, row);
-        ptx::tma_prefetch_3d(&maps_.values, box * kBoxChannels, source.kv_head, row);
-      }
     }
   }
 

@@ -41,28 +41,35 @@ __device__ int block_scan(int value, int* scratch, int* total) {
   return before;
 }
 
+// Sum over all threads of the block, which all receive it.
 __device__ long long block_sum(long long value, long long* scratch) {
-  if (threadIdx.x == 0) *scratch = 0;
+  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
   __syncthreads();
-  atomicAdd(reinterpret_cast<unsigned long long*>(scratch), static_cast<unsigned long long>(value));
-  __syncthreads();
-  return *scratch;
+  long long sum = scratch[threadIdx.x % 32];
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  return sum;
 }
 
 // One block. Every thread owns a contiguous range of rows, so that items of a class keep the order of the rows.
 __global__ void __launch_bounds__(kPlanThreads)
     plan_kernel(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work, WorkItem* items,
-                int* item_count, SplitRow* splits, int* split_count) {
+                int* item_count, SplitRow* splits, int* split_count, int* overflow) {
   __shared__ int scratch[32];
-  __shared__ long long wide_scratch;
+  __shared__ long long wide_scratch[kPlanThreads / 32];
+  bool fit = lists_fit(problem, work);
+  if (threadIdx.x == 0) *overflow = !fit || (work.overflow && *work.overflow != 0);
+  if (!fit) return;  // no items: the counters are zero
+
   int rows = problem.query_heads * problem.query_tiles;
   int per_thread = (rows + kPlanThreads - 1) / kPlanThreads;
   int first = min(static_cast<int>(threadIdx.x) * per_thread, rows);
   int last = min(first + per_thread, rows);
 
   long long mine = 0;
+#pragma unroll 8
   for (int row = first; row < last; ++row) mine += units_of(problem, work, row);
-  int limit = split_limit(block_sum(mine, &wide_scratch), rows, kMaxSlots);
+  int limit = split_limit(block_sum(mine, wide_scratch), rows, kMaxSlots);
 
   int counts[kCostClasses] = {};
   int split_rows = 0;
@@ -115,6 +122,12 @@ __global__ void __launch_bounds__(kPlanThreads)
   }
 }
 
+// The verdict of plan_kernel where there is no plan.
+__global__ void fit_kernel(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work,
+                           int* overflow) {
+  *overflow = !lists_fit(problem, work) || (work.overflow && *work.overflow != 0);
+}
+
 __device__ bool is_listed(const uint32_t* tiles, int count, uint32_t wanted) {
   int low = 0;
   int high = count;
@@ -135,7 +148,7 @@ __global__ void column_keep_kernel(const __grid_constant__ Problem problem, cons
   int lists = work.list_heads * problem.query_tiles;
   int list = static_cast<int>((blockIdx.x * blockDim.x + threadIdx.x) / 32);
   int lane = static_cast<int>(threadIdx.x) % 32;
-  if (list >= lists) return;
+  if (list >= lists || !lists_fit(problem, work)) return;
   QueryTile tile = query_tile(problem, list % problem.query_tiles);
   int owner = tile.sequence * work.list_heads + list / problem.query_tiles;
   int begin = work.tile_begin[list];
@@ -222,7 +235,12 @@ __global__ void combine_kernel(const __grid_constant__ Problem problem, const __
 
 cudaError_t launch_plan(const PlanLaunch& launch) {
   plan_kernel<<<1, kPlanThreads, 0, launch.stream>>>(launch.problem, launch.work, launch.items, launch.item_count,
-                                                     launch.splits, launch.split_count);
+                                                     launch.splits, launch.split_count, launch.overflow);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_fit(const PlanLaunch& launch) {
+  fit_kernel<<<1, 1, 0, launch.stream>>>(launch.problem, launch.work, launch.overflow);
   return cudaGetLastError();
 }
 

@@ -17,6 +17,7 @@ struct PlanLaunch {
   int* item_count = nullptr;              // [1]
   SplitRow* splits = nullptr;             // [kMaxSlots / 2]
   int* split_count = nullptr;             // [1]
+  int* overflow = nullptr;                // [1] becomes 1 when the lists did not fit, else 0
   const int32_t* column_count = nullptr;  // [sequences * list_heads]
   uint32_t* column_keep = nullptr;
   uint16_t* column_keys = nullptr;  // [sequences * list_heads, column_stride, head_dim]
@@ -26,6 +27,9 @@ struct PlanLaunch {
 
 // Items, heaviest first. Lists of more than split_limit() units become parts.
 cudaError_t launch_plan(const PlanLaunch& launch);
+
+// The verdict on `overflow` alone, where nothing is planned.
+cudaError_t launch_fit(const PlanLaunch& launch);
 
 // Bit per (list, column): inside the cut and not in a listed tile.
 cudaError_t launch_column_keep(const PlanLaunch& launch);

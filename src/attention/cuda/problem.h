@@ -48,6 +48,8 @@ struct ListWork {
   const int32_t* columns;       // [sequences * list_heads, column_stride]
   const uint32_t* column_keep;  // [lists, column_stride / 32] bit c % 32 of word c / 32: column c is computed here
   int32_t list_heads, column_stride, key_tile;
+  int64_t tile_capacity;
+  const uint32_t* overflow;  // null, or the flag of whoever made the lists
   const WorkItem* items;
   const int32_t* item_count;
   float* partial_out;  // [slots, 128, head_dim]
@@ -110,6 +112,11 @@ TESSERA_HOST_DEVICE int32_t dense_row(const Problem& problem, int32_t item) {
 TESSERA_HOST_DEVICE int32_t list_of(const Problem& problem, int32_t list_heads, int32_t row) {
   int32_t head = row / problem.query_tiles;
   return head / (problem.query_heads / list_heads) * problem.query_tiles + row % problem.query_tiles;
+}
+
+// False: the last offset lies beyond the room for entries, and no entry may be read.
+TESSERA_HOST_DEVICE bool lists_fit(const Problem& problem, const ListWork& work) {
+  return work.tile_begin[int64_t{work.list_heads} * problem.query_tiles] <= work.tile_capacity;
 }
 
 // Units per part when lists are split: at most twice the mean list, unless that would need more than `max_slots`

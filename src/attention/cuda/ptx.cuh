@@ -70,14 +70,6 @@ __device__ __forceinline__ void tma_load_3d(void* shared, const CUtensorMap* map
       : "memory");
 }
 
-// The same box into the L2 cache only.
-__device__ __forceinline__ void tma_prefetch_3d(const CUtensorMap* map, int channel, int head, int row) {
-  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(
-                   reinterpret_cast<uint64_t>(map)),
-               "r"(channel), "r"(head), "r"(row)
-               : "memory");
-}
-
 // `bytes` contiguous bytes, a multiple of 16, both addresses aligned to 16.
 __device__ __forceinline__ void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(

@@ -334,16 +334,17 @@ Selected attend_selected(const AttentionArguments& arguments, const SelectOption
            std::to_string(launch.bytes) + "; see selection_bytes()");
   }
   kernel_for(compute_capability());
-  const Selected selected = select(arguments, options, launch);
+  // The attention's own memory comes first: finish() looks there.
+  const std::size_t attention_bytes = needed - list_bytes(arguments, options);
+  auto* const memory = static_cast<unsigned char*>(launch.data);
+  const Selected selected = select(
+      arguments, options,
+      {.data = memory + attention_bytes, .bytes = launch.bytes - attention_bytes, .stream = launch.stream});
   if (selected.dense) {
     attend_dense(arguments, launch, kernel);
     return selected;
   }
-  const std::size_t used = list_bytes(arguments, options);
-  attend(
-      arguments, selected.work,
-      {.data = static_cast<unsigned char*>(launch.data) + used, .bytes = launch.bytes - used, .stream = launch.stream},
-      kernel);
+  attend(arguments, selected.work, {.data = memory, .bytes = attention_bytes, .stream = launch.stream}, kernel);
   return selected;
 }
 

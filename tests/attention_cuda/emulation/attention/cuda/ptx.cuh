@@ -151,7 +151,6 @@ inline void complete(uint64_t* barrier, int64_t bytes) {
   settle(found);
 }
 
-inline void tma_prefetch_3d(const CUtensorMap*, int, int, int) {}
 inline void tma_load_3d(void* shared, const CUtensorMap* map, uint64_t* barrier, int channel, int head, int row) {
   EmulatedMap from;
   std::memcpy(&from, map, sizeof(from));
