@@ -1,10 +1,9 @@
 """Every selector over the same kernel: quality against tiles computed and time, and the cost of choosing.
 
     python3 tools/gpu/selector_bench.py LIBRARY OUT_DIR [--stages quality,speed,million] [--lengths 16384,32768,131072]
-                                        [--recorded FILE.npz] [--seconds 0.3]
+                                        [--recorded FOLDER,...] [--seconds 0.3]
 
-quality  per selector on planted q/k/v (and on recorded ones: arrays q, k, v of [rows, heads, head_dim] f32, as written by
-         tools/gpu/record_attention.py): output error against dense attention, recall of attention over query rows that no
+quality  per selector on planted q/k/v, and on recorded ones, as written by bench_record_attention: output error against dense attention, recall of attention over query rows that no
          selector has seen, the log-sum-exp gap, tiles computed, times.
 speed    per length, 32 query and 8 KV heads of 128: dense, choosing alone (a graph replay), everything, and the shares.
 million  1,048,576 rows: choosing and everything per query head, bytes of the lists, MInference's own lines.
@@ -129,6 +128,15 @@ def measure_quality(library, case, seconds, say):
     return found
 
 
+def load_recorded(folder):
+    import numpy
+    with open(os.path.join(folder, "shape.json")) as file:
+        shape = json.load(file)
+    array = lambda name, heads: torch.from_numpy(numpy.load(os.path.join(folder, f"{name}.npy")).astype("float32")).view(
+        -1, heads, shape["head_dim"])
+    return array("q", shape["heads"]), array("k", shape["kv_heads"]), array("v", shape["kv_heads"])
+
+
 def stage_quality(library, options):
     rows = []
     for length in options.lengths:
@@ -137,9 +145,7 @@ def stage_quality(library, options):
         rows.append({"input": "planted", "rows": length, "seed": 1,
                      "selectors": measure_quality(library, case, options.seconds, lambda s: print(s, flush=True))})
     for path in options.recorded.split(",") if options.recorded else ():
-        import numpy
-        data = numpy.load(path)
-        q, k, v = (torch.from_numpy(data[name]) for name in "qkv")
+        q, k, v = load_recorded(path)
         case = Case(q.shape[0], k.shape[0], q.shape[1], k.shape[1], head_dim=q.shape[2])
         case.q, case.k, case.v = (t.cuda().to(torch.bfloat16).contiguous() for t in (q, k, v))
         print(f"# recorded {os.path.basename(path)}, {list(q.shape)} and {list(k.shape)}", flush=True)
