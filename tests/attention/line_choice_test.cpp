@@ -90,12 +90,14 @@ Chosen choose(const Specimen& from, const Wish& wish, bool descending) {
   std::vector<float> band_mass(tiles);
   std::vector<float> column_groups(static_cast<size_t>(wish.room) * 16);
   std::vector<uint32_t> bits((tiles + 31) / 32);
+  std::vector<uint32_t> keys(from.column_mass.size());
   float report[2] = {};
   Chosen chosen;
   chosen.columns.resize(static_cast<size_t>(wish.room));
   int32_t count = -1;
   cuda::LineChoice choice{.column_mass = from.column_mass.data(),
                           .column_top = from.column_top.data(),
+                          .column_key = keys.data(),
                           .tile_mass = tile_mass.data(),
                           .band_mass = band_mass.data(),
                           .columns = chosen.columns.data(),
@@ -115,6 +117,8 @@ Chosen choose(const Specimen& from, const Wish& wish, bool descending) {
   std::copy(from.own_tile.begin(), from.own_tile.end(), choice.own_tile);
   cuda::ChoiceShared shared;
   const cuda::SearchBlock block{.descending = descending};
+  const cuda::ChoiceScale scale = cuda::choice_scale(choice);
+  for (int32_t i = 0; i < choice.geometry.key_rows; ++i) cuda::write_column_key(choice, scale, i);
   cuda::choose_columns(block, choice, shared);
   const auto size = static_cast<size_t>(from.geometry.key_rows);
   for (size_t c = 0; c < static_cast<size_t>(count); ++c) {

@@ -8,6 +8,7 @@ __device__ LineChoice of_head(LineChoice choice, int64_t head) {
   const int32_t tiles = choice.geometry.key_tiles();
   choice.column_mass += head * rows;
   choice.column_top += head * rows;
+  choice.column_key += head * rows;
   choice.tile_mass += head * kBandGroups * tiles;
   choice.band_mass += head * tiles;
   choice.columns += head * choice.column_room;
@@ -16,6 +17,13 @@ __device__ LineChoice of_head(LineChoice choice, int64_t head) {
   choice.band_bits += head * ((tiles + 31) / 32);
   choice.report += head * 2;
   return choice;
+}
+
+__global__ void keys_kernel(const __grid_constant__ LineChoice all) {
+  const auto column = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (column >= all.geometry.key_rows) return;
+  const LineChoice choice = of_head(all, blockIdx.y);
+  write_column_key(choice, choice_scale(choice), column);
 }
 
 __global__ void __launch_bounds__(kSearchThreads) columns_kernel(const __grid_constant__ LineChoice choice) {
@@ -31,6 +39,8 @@ __global__ void __launch_bounds__(kSearchThreads) bands_kernel(const __grid_cons
 }  // namespace
 
 int launch_choose_columns(const LineChoice& choice, int32_t heads, void* stream) {
+  const auto blocks = static_cast<unsigned>(choice.geometry.key_rows + 255) / 256;
+  keys_kernel<<<dim3(blocks, static_cast<unsigned>(heads)), 256, 0, static_cast<cudaStream_t>(stream)>>>(choice);
   columns_kernel<<<static_cast<unsigned>(heads), kSearchThreads, 0, static_cast<cudaStream_t>(stream)>>>(choice);
   return cudaGetLastError();
 }

@@ -4,6 +4,7 @@
 // query tile; a column is one key row. A column's worth leaves out the probe row that likes it best: where a sharp
 // diagonal meets the probe rows, every row likes a column of its own, and none of them helps other rows.
 //
+//   0. columns are ordered by their worth;
 //   1. bands and columns compete by mass per computed tile until their masses together reach the target: the columns of
 //      that choice stay;
 //   2. what they leave of the band masses is measured, and bands, disjoint by nature, are taken until columns and bands
@@ -55,6 +56,7 @@ enum class ChoiceTarget : int32_t { recall, tiles };
 struct LineChoice {
   const float* column_mass = nullptr;    // [key_rows]
   const float* column_top = nullptr;     // [key_rows]
+  uint32_t* column_key = nullptr;        // [key_rows] written; may be the memory of column_top
   float* tile_mass = nullptr;            // [kBandGroups, key_tiles]; step 2 leaves the rest
   float* band_mass = nullptr;            // [key_tiles] written
   int32_t* columns = nullptr;            // [column_room] written, ascending
@@ -116,12 +118,20 @@ TESSERA_SIMT inline float column_cost(const LineChoice& choice, int32_t column) 
   return static_cast<float>(choice.geometry.seen_by(column / kBandRows)) / kBandRows;
 }
 
+// Step 0, for every column: the order of its worth.
+TESSERA_SIMT inline void write_column_key(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
+  const float gain = choice.column_mass[column] - choice.column_top[column];
+  const uint32_t key = make_item(choice, scale, gain, 0, column_cost(choice, column)).key;
+  choice.column_key[column] = column < choice.forced_columns ? 0xffffffffu : key;
+}
+
 TESSERA_SIMT inline SearchItem column_item(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
-  const float mass = choice.column_mass[column];
-  SearchItem item = make_item(choice, scale, mass - choice.column_top[column], mass, column_cost(choice, column));
-  if (column < choice.forced_columns) item.key = 0xffffffffu;
-  item.count = 1;
-  return item;
+  const uint32_t key = choice.column_key[column];
+  if (key == 0) return {};
+  const bool by_mass = choice.target == ChoiceTarget::recall;
+  const uint32_t weight = by_mass ? mass_weight(choice.column_mass[column])
+                                  : static_cast<uint32_t>(column_cost(choice, column) * scale.cost_units);
+  return {key, weight, 1};
 }
 
 TESSERA_SIMT inline bool is_chosen(const SearchItem& item, const ChoiceShared& shared) {

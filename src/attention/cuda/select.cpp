@@ -158,6 +158,7 @@ Memory lay_out(void* base, const AttentionArguments& arguments, const Plan& plan
     to.column_count = scratch.take<int32_t>(plan.heads);
     to.column_cut = scratch.take<int32_t>(lists);
   }
+  if (!by_blocks(plan.method)) to.flags = scratch.take<uint32_t>(int64_t{plan.heads} * plan.rule.flag_words());
   to.counts = scratch.take<int32_t>(lists + 1);
   to.tile_begin = scratch.take<int32_t>(lists + 1);
   to.tiles = scratch.take<uint32_t>(to.tile_capacity);
@@ -211,6 +212,7 @@ void must(int status, const char* what) { check_cuda(static_cast<cudaError_t>(st
 LineChoice make_choice(const Memory& memory, const Plan& plan, const SelectOptions& options, int32_t groups) {
   LineChoice choice{.column_mass = memory.probe.column_mass,
                     .column_top = memory.probe.column_top,
+                    .column_key = reinterpret_cast<uint32_t*>(memory.probe.column_top),
                     .tile_mass = memory.probe.tile_mass,
                     .band_mass = memory.band_mass,
                     .columns = memory.lists.columns,
