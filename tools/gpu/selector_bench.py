@@ -181,7 +181,9 @@ def stage_million(library, options):
     case = Case(length, length, 4, 1, sharp=10.0)
     dense = summary(timed(Call(library, case, "dense", {}).attend, 0.01))
     for name, method, fields in SELECTORS:
-        call = Call(library, case, method, {**fields, "most_entries": 60000000 // 8})
+        if method == "block_mean":
+            continue
+        call = Call(library, case, method, {**fields, "most_entries": 60000000 // 8})  # of 32 heads
         lists = call.lists()
         choose, attend = summary(timed(call.choosing(), 0.1)), summary(timed(call.attend, 0.1))
         tiles = lists.computed_tiles() / dense_tiles(case) if lists else 1.0

@@ -7,10 +7,10 @@ __device__ LineChoice of_head(LineChoice choice, int64_t head) {
   const int32_t rows = choice.geometry.key_rows;
   const int32_t tiles = choice.geometry.key_tiles();
   choice.column_mass += head * rows;
-  choice.column_top += head * rows;
+  choice.column_gain += head * rows;
   choice.column_key += head * rows;
   choice.tile_mass += head * kBandGroups * tiles;
-  choice.band_mass += head * tiles;
+  choice.band_mass += head * tiles * 2;
   choice.columns += head * choice.column_room;
   choice.column_count += head;
   choice.column_groups += head * choice.column_room * kBandGroups;

@@ -1,8 +1,10 @@
 // Bodies of the kernels that choose columns and bands by recall or by computed tiles, one block per query head.
 //
 // Probe rows are spread over the prompt in groups of four. A band is the key tile e tiles before the own one, for every
-// query tile; a column is one key row. A column's worth leaves out the probe row that likes it best: where a sharp
-// diagonal meets the probe rows, every row likes a column of its own, and none of them helps other rows.
+// query tile; a column is one key row. The even groups choose, the odd ones judge: lines are ordered by what the even
+// groups give them, and taken until they hold the wanted share of the odd groups' mass, who had no say. A column's
+// worth leaves out the row that likes it best: where a sharp diagonal meets the probe rows, every row likes a column of
+// its own, and none of them helps other rows.
 //
 //   0. columns are ordered by their worth;
 //   1. bands and columns compete by mass per computed tile until their masses together reach the target: the columns of
@@ -54,11 +56,11 @@ struct BandGeometry {
 enum class ChoiceTarget : int32_t { recall, tiles };
 
 struct LineChoice {
-  const float* column_mass = nullptr;    // [key_rows]
-  const float* column_top = nullptr;     // [key_rows]
-  uint32_t* column_key = nullptr;        // [key_rows] written; may be the memory of column_top
+  const float* column_mass = nullptr;    // [key_rows] of the odd groups
+  const float* column_gain = nullptr;    // [key_rows] of the even groups, but for the row that likes it best
+  uint32_t* column_key = nullptr;        // [key_rows] written; may be the memory of column_gain
   float* tile_mass = nullptr;            // [kBandGroups, key_tiles]; step 2 leaves the rest
-  float* band_mass = nullptr;            // [key_tiles] written
+  float* band_mass = nullptr;            // [2, key_tiles] written: of the odd groups, of the even ones
   int32_t* columns = nullptr;            // [column_room] written, ascending
   int32_t* column_count = nullptr;       // [1] written
   const float* column_groups = nullptr;  // [column_room, kBandGroups]
@@ -88,6 +90,10 @@ struct ChoiceShared {
 
 TESSERA_SIMT inline uint32_t mass_weight(float mass) { return static_cast<uint32_t>(mass * kMassUnits); }
 
+TESSERA_SIMT inline int32_t judging_rows(const LineChoice& choice) {
+  return choice.groups > 0 ? choice.row_count / choice.groups * (choice.groups / 2) : 0;
+}
+
 // Of one head; computed once per phase.
 struct ChoiceScale {
   float cost_units;  // per tile
@@ -95,7 +101,7 @@ struct ChoiceScale {
 };
 TESSERA_SIMT inline ChoiceScale choice_scale(const LineChoice& choice) {
   const float dense = choice.geometry.dense_tiles();
-  return {kCostUnits / dense, choice.poorest * static_cast<float>(choice.row_count) / dense};
+  return {kCostUnits / dense, choice.poorest * static_cast<float>(choice.row_count - judging_rows(choice)) / dense};
 }
 
 TESSERA_SIMT inline SearchItem make_item(const LineChoice& choice, const ChoiceScale& scale, float gain, float mass,
@@ -109,7 +115,8 @@ TESSERA_SIMT inline SearchItem make_item(const LineChoice& choice, const ChoiceS
 
 TESSERA_SIMT inline SearchItem band_item(const LineChoice& choice, const ChoiceScale& scale, int32_t band) {
   const float mass = choice.band_mass[band];
-  SearchItem item = make_item(choice, scale, mass, mass, static_cast<float>(choice.geometry.seen_by(band)));
+  const float gain = choice.band_mass[choice.geometry.key_tiles() + band];
+  SearchItem item = make_item(choice, scale, gain, mass, static_cast<float>(choice.geometry.seen_by(band)));
   if (band < choice.forced_bands) item.key = 0xffffffffu;
   return item;
 }
@@ -120,8 +127,7 @@ TESSERA_SIMT inline float column_cost(const LineChoice& choice, int32_t column) 
 
 // Step 0, for every column: the order of its worth.
 TESSERA_SIMT inline void write_column_key(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
-  const float gain = choice.column_mass[column] - choice.column_top[column];
-  const uint32_t key = make_item(choice, scale, gain, 0, column_cost(choice, column)).key;
+  const uint32_t key = make_item(choice, scale, choice.column_gain[column], 0, column_cost(choice, column)).key;
   choice.column_key[column] = column < choice.forced_columns ? 0xffffffffu : key;
 }
 
@@ -140,8 +146,19 @@ TESSERA_SIMT inline bool is_chosen(const SearchItem& item, const ChoiceShared& s
 
 TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
   const float units =
-      choice.target == ChoiceTarget::recall ? kMassUnits * static_cast<float>(choice.row_count) : kCostUnits;
+      choice.target == ChoiceTarget::recall ? kMassUnits * static_cast<float>(judging_rows(choice)) : kCostUnits;
   return static_cast<uint32_t>(choice.share * units);
+}
+
+TESSERA_SIMT inline void sum_band(const LineChoice& choice, int32_t band) {
+  const int32_t tiles = choice.geometry.key_tiles();
+  float mass[2] = {};
+  for (int32_t g = 0; g < choice.groups; ++g) {
+    const int32_t tile = choice.own_tile[g] - band;
+    if (tile >= 0) mass[1 - g % 2] += choice.tile_mass[g * tiles + tile];
+  }
+  choice.band_mass[band] = mass[0];
+  choice.band_mass[tiles + band] = mass[1];
 }
 
 // Step 1.
@@ -149,14 +166,7 @@ TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoi
   const ChoiceScale scale = choice_scale(choice);
   const int32_t bands = choice.geometry.key_tiles();
   block.each([&](int thread) {
-    for (int32_t band = thread; band < bands; band += kSearchThreads) {
-      float mass = 0;
-      for (int32_t g = 0; g < choice.groups; ++g) {
-        const int32_t tile = choice.own_tile[g] - band;
-        if (tile >= 0) mass += choice.tile_mass[g * bands + tile];
-      }
-      choice.band_mass[band] = mass;
-    }
+    for (int32_t band = thread; band < bands; band += kSearchThreads) sum_band(choice, band);
     if (thread == 0) {
       shared.search.need = target_weight(choice);
       shared.search.room = static_cast<uint32_t>(choice.column_room);
@@ -240,14 +250,7 @@ TESSERA_SIMT inline void subtract_columns(const SearchBlock& block, const LineCh
     SearchBlock::add(&shared.cost, cost);
   });
   block.each([&](int thread) {
-    for (int32_t band = thread; band < tiles; band += kSearchThreads) {
-      float mass = 0;
-      for (int32_t g = 0; g < choice.groups; ++g) {
-        const int32_t tile = choice.own_tile[g] - band;
-        if (tile >= 0) mass += choice.tile_mass[g * tiles + tile];
-      }
-      choice.band_mass[band] = mass;
-    }
+    for (int32_t band = thread; band < tiles; band += kSearchThreads) sum_band(choice, band);
   });
 }
 
@@ -294,7 +297,8 @@ TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choic
   };
   search();
   const auto most = static_cast<uint32_t>(choice.most_tiles * kCostUnits);
-  const bool missed = choice.target == ChoiceTarget::recall && shared.mass < target_weight(choice);
+  const bool missed =
+      choice.target == ChoiceTarget::recall && (choice.groups < 2 || shared.mass < target_weight(choice));
   const bool costly = choice.target == ChoiceTarget::recall && shared.cost > most;
   block.each([](int) {});  // all have read before anyone writes again
   if ((missed || costly) && choice.dense_fits) {
@@ -314,7 +318,7 @@ TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choic
   }
   block.each([&](int thread) {
     if (thread != 0) return;
-    choice.report[0] = static_cast<float>(shared.mass) / (kMassUnits * static_cast<float>(choice.row_count));
+    choice.report[0] = static_cast<float>(shared.mass) / (kMassUnits * static_cast<float>(judging_rows(choice)));
     choice.report[1] = static_cast<float>(shared.cost) / kCostUnits;
   });
 }

@@ -137,10 +137,10 @@ void take_probe(Memory& memory, Scratch& scratch, const Plan& plan) {
     memory.lists.distance_bits = scratch.take<uint32_t>(int64_t{plan.heads} * distance_words(plan.rule.key_rows));
     return;
   }
-  memory.probe.column_top = scratch.take<float>(rows);
+  memory.probe.column_gain = scratch.take<float>(rows);
   memory.probe.tile_mass = scratch.take<float>(tiles * kProbeGroups);
   memory.probe.column_groups = scratch.take<float>(int64_t{plan.heads} * memory.lists.column_stride * kProbeGroups);
-  memory.band_mass = scratch.take<float>(tiles);
+  memory.band_mass = scratch.take<float>(tiles * 2);
   memory.band_bits = scratch.take<uint32_t>(int64_t{plan.heads} * ((memory.probe.key_tiles() + 31) / 32));
   memory.report = scratch.take<float>(int64_t{plan.heads} * 2);
 }
@@ -211,8 +211,8 @@ void must(int status, const char* what) { check_cuda(static_cast<cudaError_t>(st
 
 LineChoice make_choice(const Memory& memory, const Plan& plan, const SelectOptions& options, int32_t groups) {
   LineChoice choice{.column_mass = memory.probe.column_mass,
-                    .column_top = memory.probe.column_top,
-                    .column_key = reinterpret_cast<uint32_t*>(memory.probe.column_top),
+                    .column_gain = memory.probe.column_gain,
+                    .column_key = reinterpret_cast<uint32_t*>(memory.probe.column_gain),
                     .tile_mass = memory.probe.tile_mass,
                     .band_mass = memory.band_mass,
                     .columns = memory.lists.columns,
