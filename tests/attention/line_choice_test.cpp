@@ -93,7 +93,7 @@ struct Wish {
 
 Chosen choose(const Specimen& from, const Wish& wish, bool descending) {
   const auto tiles = static_cast<size_t>(from.geometry.key_tiles());
-  std::vector<float> tile_mass = from.tile_mass;
+  std::vector<float> tile_rest(from.tile_mass.size());
   std::vector<float> band_mass(2 * tiles);
   std::vector<float> column_groups(static_cast<size_t>(wish.room) * 16);
   std::vector<uint32_t> bits((tiles + 31) / 32);
@@ -105,7 +105,8 @@ Chosen choose(const Specimen& from, const Wish& wish, bool descending) {
   cuda::LineChoice choice{.column_mass = from.column_mass.data(),
                           .column_gain = from.column_gain.data(),
                           .column_key = keys.data(),
-                          .tile_mass = tile_mass.data(),
+                          .tile_mass = from.tile_mass.data(),
+                          .tile_rest = tile_rest.data(),
                           .band_mass = band_mass.data(),
                           .columns = chosen.columns.data(),
                           .column_count = &count,
@@ -126,11 +127,14 @@ Chosen choose(const Specimen& from, const Wish& wish, bool descending) {
   const cuda::SearchBlock block{.descending = descending};
   const cuda::ChoiceScale scale = cuda::choice_scale(choice);
   for (int32_t i = 0; i < choice.geometry.key_rows; ++i) cuda::write_column_key(choice, scale, i);
-  cuda::choose_columns(block, choice, shared);
   const auto size = static_cast<size_t>(from.geometry.key_rows);
-  for (size_t c = 0; c < static_cast<size_t>(count); ++c) {
-    for (size_t r = 0; r < from.own.size(); ++r) {
-      column_groups[c * 16 + r / kGroupRows] += from.weights[r * size + static_cast<size_t>(chosen.columns[c])];
+  for (const bool again : {false, true}) {
+    cuda::choose_columns(block, choice, again, shared);
+    std::fill(column_groups.begin(), column_groups.end(), 0.0F);
+    for (size_t c = 0; c < static_cast<size_t>(count); ++c) {
+      for (size_t r = 0; r < from.own.size(); ++r) {
+        column_groups[c * 16 + r / kGroupRows] += from.weights[r * size + static_cast<size_t>(chosen.columns[c])];
+      }
     }
   }
   cuda::choose_bands(block, choice, shared);

@@ -7,10 +7,12 @@
 // its own, and none of them helps other rows.
 //
 //   0. columns are ordered by their worth;
-//   1. bands and columns compete by mass per computed tile until their masses together reach the target: the columns of
-//      that choice stay;
-//   2. what they leave of the band masses is measured, and bands, disjoint by nature, are taken until columns and bands
-//      together reach the target exactly (no pair counts twice).
+//   1. bands and columns compete by mass per computed tile until their masses together reach the target; this stops too
+//      early, for a pair counts in its column and in its band;
+//   2. again, with what the columns of step 1 leave of the band masses: the columns of this choice stay;
+//   3. bands, disjoint by nature, are taken by what all columns leave, until the target is reached exactly (no pair
+//   counts
+//      twice).
 //
 // The choice is of whole values: items of equal worth are all taken or all left. Masses are added as integers, so the
 // order of the threads does not matter. Cost: about ten reads of the column masses by one block.
@@ -59,7 +61,8 @@ struct LineChoice {
   const float* column_mass = nullptr;    // [key_rows] of the odd groups
   const float* column_gain = nullptr;    // [key_rows] of the even groups, but for the row that likes it best
   uint32_t* column_key = nullptr;        // [key_rows] written; may be the memory of column_gain
-  float* tile_mass = nullptr;            // [kBandGroups, key_tiles]; step 2 leaves the rest
+  const float* tile_mass = nullptr;      // [kBandGroups, key_tiles]
+  float* tile_rest = nullptr;            // [kBandGroups, key_tiles] written: what the columns leave
   float* band_mass = nullptr;            // [2, key_tiles] written: of the odd groups, of the even ones
   int32_t* columns = nullptr;            // [column_room] written, ascending
   int32_t* column_count = nullptr;       // [1] written
@@ -150,23 +153,73 @@ TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
   return static_cast<uint32_t>(choice.share * units);
 }
 
-TESSERA_SIMT inline void sum_band(const LineChoice& choice, int32_t band) {
+TESSERA_SIMT inline void sum_band(const LineChoice& choice, const float* tile_mass, int32_t band) {
   const int32_t tiles = choice.geometry.key_tiles();
   float mass[2] = {};
   for (int32_t g = 0; g < choice.groups; ++g) {
     const int32_t tile = choice.own_tile[g] - band;
-    if (tile >= 0) mass[1 - g % 2] += choice.tile_mass[g * tiles + tile];
+    if (tile >= 0) mass[1 - g % 2] += tile_mass[g * tiles + tile];
   }
   choice.band_mass[band] = mass[0];
   choice.band_mass[tiles + band] = mass[1];
 }
 
-// Step 1.
-TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+// First of the ascending columns that is >= row.
+TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) {
+  int32_t low = 0;
+  int32_t high = *choice.column_count;
+  while (low < high) {
+    const int32_t middle = (low + high) / 2;
+    if (choice.columns[middle] < row) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// Takes the chosen columns out of the tile masses and bands; adds up their mass and cost.
+TESSERA_SIMT inline void subtract_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+  const ChoiceScale scale = choice_scale(choice);
+  const int32_t tiles = choice.geometry.key_tiles();
+  block.each([&](int thread) {
+    if (thread == 0) shared.mass = shared.cost = 0;
+  });
+  block.each([&](int thread) {
+    uint32_t mass = 0;
+    uint32_t cost = 0;
+    for (int32_t tile = thread; tile < tiles; tile += kSearchThreads) {
+      const int32_t first = first_column(choice, tile * kBandRows);
+      const int32_t last = first_column(choice, (tile + 1) * kBandRows);
+      for (int32_t c = first; c < last; ++c) {
+        mass += mass_weight(choice.column_mass[choice.columns[c]]);
+        cost += static_cast<uint32_t>(column_cost(choice, choice.columns[c]) * scale.cost_units);
+      }
+      for (int32_t g = 0; g < choice.groups; ++g) {
+        float rest = choice.tile_mass[g * tiles + tile];
+        for (int32_t c = first; c < last; ++c) rest -= choice.column_groups[c * kBandGroups + g];
+        choice.tile_rest[g * tiles + tile] = rest > 0 ? rest : 0;
+      }
+    }
+    SearchBlock::add(&shared.mass, mass);
+    SearchBlock::add(&shared.cost, cost);
+  });
+  block.each([&](int thread) {
+    for (int32_t band = thread; band < tiles; band += kSearchThreads) sum_band(choice, choice.tile_rest, band);
+  });
+}
+
+// Step 1; again: step 2, where columns and their groups are those of step 1.
+TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoice& choice, bool again,
+                                        ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t bands = choice.geometry.key_tiles();
+  if (again) subtract_columns(block, choice, shared);
   block.each([&](int thread) {
-    for (int32_t band = thread; band < bands; band += kSearchThreads) sum_band(choice, band);
+    if (!again) {
+      for (int32_t band = thread; band < bands; band += kSearchThreads) sum_band(choice, choice.tile_mass, band);
+    }
     if (thread == 0) {
       shared.search.need = target_weight(choice);
       shared.search.room = static_cast<uint32_t>(choice.column_room);
@@ -207,53 +260,6 @@ TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoi
   });
 }
 
-// First of the ascending columns that is >= row.
-TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) {
-  int32_t low = 0;
-  int32_t high = *choice.column_count;
-  while (low < high) {
-    const int32_t middle = (low + high) / 2;
-    if (choice.columns[middle] < row) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-// Takes the chosen columns out of the tile masses and bands; adds up their mass and cost.
-TESSERA_SIMT inline void subtract_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
-  const ChoiceScale scale = choice_scale(choice);
-  const int32_t tiles = choice.geometry.key_tiles();
-  block.each([&](int thread) {
-    if (thread == 0) shared.mass = shared.cost = 0;
-  });
-  block.each([&](int thread) {
-    uint32_t mass = 0;
-    uint32_t cost = 0;
-    for (int32_t tile = thread; tile < tiles; tile += kSearchThreads) {
-      const int32_t first = first_column(choice, tile * kBandRows);
-      const int32_t last = first_column(choice, (tile + 1) * kBandRows);
-      for (int32_t c = first; c < last; ++c) {
-        mass += mass_weight(choice.column_mass[choice.columns[c]]);
-        cost += static_cast<uint32_t>(column_cost(choice, choice.columns[c]) * scale.cost_units);
-      }
-      if (first == last) continue;
-      for (int32_t g = 0; g < choice.groups; ++g) {
-        float rest = choice.tile_mass[g * tiles + tile];
-        for (int32_t c = first; c < last; ++c) rest -= choice.column_groups[c * kBandGroups + g];
-        choice.tile_mass[g * tiles + tile] = rest > 0 ? rest : 0;
-      }
-    }
-    SearchBlock::add(&shared.mass, mass);
-    SearchBlock::add(&shared.cost, cost);
-  });
-  block.each([&](int thread) {
-    for (int32_t band = thread; band < tiles; band += kSearchThreads) sum_band(choice, band);
-  });
-}
-
 // Bands up to the threshold as bits; their mass and cost join the columns'.
 TESSERA_SIMT inline void take_bands(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
@@ -273,7 +279,7 @@ TESSERA_SIMT inline void take_bands(const SearchBlock& block, const LineChoice& 
   });
 }
 
-// Step 2.
+// Step 3.
 TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choice, ChoiceShared& shared) {
   const int32_t bands = choice.geometry.key_tiles();
   const ChoiceScale scale = choice_scale(choice);
