@@ -103,6 +103,10 @@ stage_sanitize() {
     rung "memcheck $name" 90 "$sanitizer" --tool memcheck --error-exitcode 9 "$build/ladder_attention" "$name"
   done
   rung "racecheck tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile
+  for name in memcheck racecheck; do
+    rung "$name selection" 200 "$sanitizer" --tool "$name" --kernel-name regex:'probe|kernel' --error-exitcode 9 \
+      python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
+  done
   rung "racecheck mma.sync tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile mma
 }
 stage_bench() {

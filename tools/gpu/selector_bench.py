@@ -1,12 +1,13 @@
 """Every selector over the same kernel: quality against tiles computed and time, and the cost of choosing.
 
-    python3 tools/gpu/selector_bench.py LIBRARY OUT_DIR [--stages quality,speed,million] [--lengths 16384,32768,131072]
+    python3 tools/gpu/selector_bench.py LIBRARY OUT_DIR [--stages quality,speed,million,heads] [--lengths 16384,32768,131072]
                                         [--recorded FOLDER,...] [--seconds 0.3]
 
 quality  per selector on planted q/k/v, and on recorded ones, as written by bench_record_attention: output error against dense attention, recall of attention over query rows that no
          selector has seen, the log-sum-exp gap, tiles computed, times.
 speed    per length, 32 query and 8 KV heads of 128: dense, choosing alone (a graph replay), everything, and the shares.
-million  1,048,576 rows: choosing and everything per query head, bytes of the lists, MInference's own lines.
+heads    1,048,576 rows, 32 query heads: choosing alone and its memory.
+million  1,048,576 rows: choosing and everything per query head, bytes of the lists.
 
 Writes OUT_DIR/selectors_STAGE.json with machine, driver, clocks, repeats and spread; prints tables. Seeds are fixed.
 """
@@ -193,6 +194,26 @@ def stage_million(library, options):
               f"= {100 * choose['ms'] / dense['ms']:6.3f} %  all {attend['ms'] / 4:9.3f} ms/head  lists "
               f"{call.list_bytes / 4 / 1e6:.1f} MB/head overflow {rows[-1]['overflow']}", flush=True)
         del call, lists
+    return rows
+
+
+def stage_heads(library, options):
+    """1,048,576 rows with all 32 query and 8 KV heads, N(0, 1): choosing alone, and bytes. Lists cut where they do not fit."""
+    rows = []
+    length = 1 << 20
+    case = Case(length, length, 32, 8)
+    for name, method, fields in SELECTORS:
+        if method not in ("a_shape", "vertical_slash", "recall", "tiles"):
+            continue
+        call = Call(library, case, method, fields)
+        choose = summary(timed(call.choosing(), 0.1))
+        lists = call.list_bytes
+        masses = 0 if method == "a_shape" else 8 * length * case.heads
+        rows.append({"rows": length, "selector": name, "heads": 32, "choose": choose, "bytes": lists,
+                     "bytes_without_masses": lists - masses})
+        print(f"{length:7d} {name:28s} 32 heads  choose {choose['ms']:8.3f} ms  {lists / 1e6:.0f} MB, without the masses "
+              f"{(lists - masses) / 1e6:.0f} MB", flush=True)
+        del call
     return rows
 
 
