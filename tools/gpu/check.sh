@@ -104,7 +104,7 @@ stage_sanitize() {
   done
   rung "racecheck tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile
   for name in memcheck racecheck; do
-    rung "$name selection" 200 "$sanitizer" --tool "$name" --kernel-name regex:'probe|kernel' --error-exitcode 9 \
+    rung "$name selection" 200 "$sanitizer" --tool "$name" --kernel-name kns=tessera --error-exitcode 9 \
       python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
   done
   rung "racecheck mma.sync tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile mma
