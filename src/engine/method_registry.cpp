@@ -57,6 +57,15 @@ void make_block_sparse(MethodArguments& arguments, Method& method) {
   method.prefill = attention::make_block_sparse(options);
 }
 
+void make_block_lse(MethodArguments& arguments, Method& method) {
+  attention::BlockLseOptions options;
+  options.threshold = static_cast<float>(arguments.real("threshold", options.threshold, {1e-30, 1}));
+  options.sinks = arguments.integer("sinks", options.sinks, {0, kMost});
+  options.window = arguments.integer("window", options.window, {1, kMost});
+  options.last = arguments.integer("last", options.last, {0, kMost});
+  method.prefill = attention::make_block_lse(options);
+}
+
 void make_auto(MethodArguments& arguments, Method& method) {
   attention::AutoOptions options;
   options.recall = arguments.real("recall", options.recall, {0.01, 1});
@@ -108,6 +117,10 @@ constexpr StageEntry kStages[] = {
      "found online; recall > 0 replaces the fixed budget; MInference, arXiv 2407.02490",
      make_vertical_slash},
     {"block-sparse", "(top_k=100)  prefill: key tiles by pooled scores; MInference, arXiv 2407.02490", make_block_sparse},
+    {"block-lse",
+     "(threshold=0.01, sinks=30, window=256, last=0)  prefill: key tiles by the log-sum-exp of scores of 16-row means; "
+     "docs/attention.md",
+     make_block_lse},
     {"auto", "(recall=0.95, crossover=0)  prefill: dense when short, else vertical-slash by recall target; docs/attention.md",
      make_auto},
     {"streaming-llm", "(sinks=128, window=3968)  cache: keeps first and last rows; arXiv 2309.17453", make_streaming_llm},

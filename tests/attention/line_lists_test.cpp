@@ -140,6 +140,44 @@ TEST(LineLists, DiagonalTilesEqualDefinition) {
   }
 }
 
+// Lists by the flags of the offsets equal those of every pair looked at by itself.
+TEST(LineLists, OffsetFlagsEqualPairs) {
+  Random random(21);
+  for (int trial = 0; trial < 120; ++trial) {
+    const auto query_rows = static_cast<int32_t>(1 + random.below(9000));
+    const auto first = static_cast<int32_t>(trial % 3 == 0 ? 0 : random.below(5000));
+    cuda::TileRule rule{.query_rows = query_rows, .key_rows = first + query_rows + 7, .first_position = first};
+    rule.key_tile = trial % 2 == 0 ? 128 : 64;
+    if (trial % 5 == 0) rule.sink_rows = 300;
+    if (trial % 5 == 1) rule.dense_from = query_rows - 200;
+    if (trial % 4 == 1) rule.window = 500;
+    std::vector<uint32_t> bits(static_cast<size_t>(rule.key_rows + 31) / 32);
+    std::vector<uint32_t> bands(static_cast<size_t>(rule.key_rows) / 4096 + 2);
+    for (int i = 0; i < 6; ++i) {
+      const auto distance = static_cast<size_t>(random.below(rule.key_rows));
+      bits[distance / 32] |= 1U << (distance % 32);
+      bands[distance / 4096] |= 1U << (distance / 128 % 32);
+    }
+    std::vector<uint32_t> summary(bits.size() / 32 + 1);
+    for (size_t word = 0; word < bits.size(); ++word) summary[word / 32] |= bits[word] != 0 ? 1U << (word % 32) : 0;
+    rule.distances = trial % 4 == 2 ? nullptr : bits.data();
+    if (trial % 4 >= 2) rule.bands = bands.data();
+    cuda::TileRule quick = rule;
+    quick.summary = summary.data();
+    std::vector<uint32_t> flags;
+    for (int32_t word = 0; word < quick.flag_words(); ++word) flags.push_back(quick.flag_word(word));
+    ASSERT_TRUE(rule.offsets());
+    for (int32_t tile = 0; tile * 128 < query_rows; ++tile) {
+      cuda::TileListShared shared;
+      std::vector<uint32_t> expected(cuda::write_tiles({}, rule, tile, nullptr, shared));
+      cuda::write_tiles({}, rule, tile, expected.data(), shared);
+      std::vector<uint32_t> got(cuda::write_tiles({}, quick, tile, nullptr, shared, flags.data()));
+      cuda::write_tiles({}, quick, tile, got.data(), shared, flags.data());
+      ASSERT_EQ(got, expected) << "trial " << trial << " tile " << tile;
+    }
+  }
+}
+
 // 1,048,576 rows, 32 heads, the lines of MInference at the measured density of 3.1 % fit 256 MB.
 TEST(LineLists, MillionTokenListsFit) {
   cuda::LineListArguments arguments;

@@ -32,6 +32,8 @@ const Row kRows[] = {
      [] { return make_vertical_slash({.budget = {.vertical = 0, .slash = kAll}}); }},
     {"vertical-slash, recall", [] { return make_vertical_slash({.recall = 0.5}); },
      [] { return make_vertical_slash({.recall = 1}); }},
+    {"block-lse", [] { return make_block_lse({.threshold = 0.5F, .sinks = 1, .window = 1}); },
+     [] { return make_block_lse({.threshold = 1e-30F}); }},
     {"block-sparse", [] { return make_block_sparse({.top_k = 2}); }, [] { return make_block_sparse({.top_k = kAll}); }},
     {"auto", [] { return make_auto({.recall = 0.5, .crossover = 1}); }, [] { return make_auto({.crossover = kAll}); }},
 };
@@ -127,6 +129,7 @@ TEST(SelectorMatrix, DescriptionsAreCanonical) {
   EXPECT_EQ(make_tri_shape({})->describe(), "tri-shape(sinks=128, window=3968, last=128)");
   EXPECT_EQ(make_vertical_slash({})->describe(), "vertical-slash(vertical=1000, slash=6096)");
   EXPECT_EQ(make_vertical_slash({.recall = 0.9})->describe(), "vertical-slash(recall=0.9)");
+  EXPECT_EQ(make_block_lse({})->describe(), "block-lse(threshold=0.01, sinks=30, window=256, last=0)");
   EXPECT_EQ(make_block_sparse({})->describe(), "block-sparse(top_k=100)");
   EXPECT_EQ(make_auto({})->describe(), "auto(recall=0.95)");
 }
@@ -138,6 +141,7 @@ TEST(SelectorMatrix, RejectsBadOptions) {
   EXPECT_THROW(make_vertical_slash({.budget = {.vertical = -1}}), Error);
   EXPECT_THROW(make_vertical_slash({.recall = 1.5}), Error);
   EXPECT_THROW(make_vertical_slash({.probe_rows = 0}), Error);
+  EXPECT_THROW(make_block_lse({.threshold = 0}), Error);
   EXPECT_THROW(make_block_sparse({.top_k = 0}), Error);
   EXPECT_THROW(make_auto({.recall = 0}), Error);
   EXPECT_THROW(make_auto({.crossover = -1}), Error);

@@ -132,6 +132,7 @@ bool check(int32_t query_rows, int32_t key_rows, int32_t heads, int32_t key_tile
   lists.column_cut = device<int32_t>(all);
   lists.distances = device<int32_t>(head_count * 6096);
   lists.distance_bits = device<uint32_t>(head_count * static_cast<std::size_t>(distance_words(key_rows)));
+  lists.flags = device<uint32_t>(head_count * static_cast<std::size_t>(arguments.rule.flag_words()));
   lists.counts = device<int32_t>(all + 1);
   lists.tile_begin = device<int32_t>(all + 1);
   lists.tiles = device<uint32_t>(expected.tiles.size());
@@ -169,9 +170,9 @@ bool check(int32_t query_rows, int32_t key_rows, int32_t heads, int32_t key_tile
   for (void* data :
        {static_cast<void*>(column_mass), static_cast<void*>(diagonal_mass), static_cast<void*>(lists.columns),
         static_cast<void*>(lists.column_count), static_cast<void*>(lists.column_cut),
-        static_cast<void*>(lists.distances), static_cast<void*>(lists.distance_bits), static_cast<void*>(lists.counts),
-        static_cast<void*>(lists.tile_begin), static_cast<void*>(lists.tiles), static_cast<void*>(lists.overflow),
-        lists.scan}) {
+        static_cast<void*>(lists.distances), static_cast<void*>(lists.distance_bits), static_cast<void*>(lists.flags),
+        static_cast<void*>(lists.counts), static_cast<void*>(lists.tile_begin), static_cast<void*>(lists.tiles),
+        static_cast<void*>(lists.overflow), lists.scan}) {
     cudaFree(data);
   }
   return same_columns && tiles && fits;

@@ -1,13 +1,13 @@
 """Every selector over the same kernel: quality against tiles computed and time, and the cost of choosing.
 
-    python3 tools/gpu/selector_bench.py LIBRARY OUT_DIR [--stages quality,speed,million] [--lengths 16384,32768,131072]
-                                        [--recorded FILE.npz] [--seconds 0.3]
+    python3 tools/gpu/selector_bench.py LIBRARY OUT_DIR [--stages quality,speed,million,heads] [--lengths 16384,32768,131072]
+                                        [--recorded FOLDER,...] [--seconds 0.3]
 
-quality  per selector on planted q/k/v (and on recorded ones: arrays q, k, v of [rows, heads, head_dim] f32, as written by
-         tools/gpu/record_attention.py): output error against dense attention, recall of attention over query rows that no
+quality  per selector on planted q/k/v, and on recorded ones, as written by bench_record_attention: output error against dense attention, recall of attention over query rows that no
          selector has seen, the log-sum-exp gap, tiles computed, times.
 speed    per length, 32 query and 8 KV heads of 128: dense, choosing alone (a graph replay), everything, and the shares.
-million  1,048,576 rows: choosing and everything per query head, bytes of the lists, MInference's own lines.
+heads    1,048,576 rows, 32 query heads: choosing alone and its memory.
+million  1,048,576 rows: choosing and everything per query head, bytes of the lists.
 
 Writes OUT_DIR/selectors_STAGE.json with machine, driver, clocks, repeats and spread; prints tables. Seeds are fixed.
 """
@@ -129,6 +129,15 @@ def measure_quality(library, case, seconds, say):
     return found
 
 
+def load_recorded(folder):
+    import numpy
+    with open(os.path.join(folder, "shape.json")) as file:
+        shape = json.load(file)
+    array = lambda name, heads: torch.from_numpy(numpy.load(os.path.join(folder, f"{name}.npy")).astype("float32")).view(
+        -1, heads, shape["head_dim"])
+    return array("q", shape["heads"]), array("k", shape["kv_heads"]), array("v", shape["kv_heads"])
+
+
 def stage_quality(library, options):
     rows = []
     for length in options.lengths:
@@ -137,9 +146,7 @@ def stage_quality(library, options):
         rows.append({"input": "planted", "rows": length, "seed": 1,
                      "selectors": measure_quality(library, case, options.seconds, lambda s: print(s, flush=True))})
     for path in options.recorded.split(",") if options.recorded else ():
-        import numpy
-        data = numpy.load(path)
-        q, k, v = (torch.from_numpy(data[name]) for name in "qkv")
+        q, k, v = load_recorded(path)
         case = Case(q.shape[0], k.shape[0], q.shape[1], k.shape[1], head_dim=q.shape[2])
         case.q, case.k, case.v = (t.cuda().to(torch.bfloat16).contiguous() for t in (q, k, v))
         print(f"# recorded {os.path.basename(path)}, {list(q.shape)} and {list(k.shape)}", flush=True)
@@ -175,7 +182,9 @@ def stage_million(library, options):
     case = Case(length, length, 4, 1, sharp=10.0)
     dense = summary(timed(Call(library, case, "dense", {}).attend, 0.01))
     for name, method, fields in SELECTORS:
-        call = Call(library, case, method, {**fields, "most_entries": 60000000 // 8})
+        if method == "block_mean":
+            continue
+        call = Call(library, case, method, {**fields, "most_entries": 60000000 // 8})  # of 32 heads
         lists = call.lists()
         choose, attend = summary(timed(call.choosing(), 0.1)), summary(timed(call.attend, 0.1))
         tiles = lists.computed_tiles() / dense_tiles(case) if lists else 1.0
@@ -185,6 +194,26 @@ def stage_million(library, options):
               f"= {100 * choose['ms'] / dense['ms']:6.3f} %  all {attend['ms'] / 4:9.3f} ms/head  lists "
               f"{call.list_bytes / 4 / 1e6:.1f} MB/head overflow {rows[-1]['overflow']}", flush=True)
         del call, lists
+    return rows
+
+
+def stage_heads(library, options):
+    """1,048,576 rows with all 32 query and 8 KV heads, N(0, 1): choosing alone, and bytes. Lists cut where they do not fit."""
+    rows = []
+    length = 1 << 20
+    case = Case(length, length, 32, 8)
+    for name, method, fields in SELECTORS:
+        if method not in ("a_shape", "vertical_slash", "recall", "tiles"):
+            continue
+        call = Call(library, case, method, fields)
+        choose = summary(timed(call.choosing(), 0.1))
+        lists = call.list_bytes
+        masses = 0 if method == "a_shape" else 8 * length * case.heads
+        rows.append({"rows": length, "selector": name, "heads": 32, "choose": choose, "bytes": lists,
+                     "bytes_without_masses": lists - masses})
+        print(f"{length:7d} {name:28s} 32 heads  choose {choose['ms']:8.3f} ms  {lists / 1e6:.0f} MB, without the masses "
+              f"{(lists - masses) / 1e6:.0f} MB", flush=True)
+        del call
     return rows
 
 

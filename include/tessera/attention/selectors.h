@@ -44,6 +44,16 @@ struct BlockSparseOptions {
 };
 std::unique_ptr<Selector> make_block_sparse(const BlockSparseOptions& options);
 
+struct BlockLseOptions {
+  float threshold = 0.01F;  // a tile is kept when its score's exponential is this share of the row's best, in (0, 1]
+  int64_t sinks = 30;       // key tiles of the first rows, always kept, >= 0
+  int64_t window = 256;     // most recent rows, the query's own included, >= 1
+  int64_t last = 0;         // query rows at the end that are computed densely
+};
+// Key tiles by the log-sum-exp of the scores between means of 16 rows: a stronger signal than the product of two means
+// of 64, for the same tiles computed. Cost: (rows / 16)^2 products per head.
+std::unique_ptr<Selector> make_block_lse(const BlockLseOptions& options);
+
 struct AutoOptions {
   double recall = 0.95;   // target of vertical-slash above the crossover
   int64_t crossover = 0;  // key rows from which sparse is tried; 0: measured on this machine once per process

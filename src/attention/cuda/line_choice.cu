@@ -7,9 +7,11 @@ __device__ LineChoice of_head(LineChoice choice, int64_t head) {
   const int32_t rows = choice.geometry.key_rows;
   const int32_t tiles = choice.geometry.key_tiles();
   choice.column_mass += head * rows;
-  choice.column_top += head * rows;
+  choice.column_gain += head * rows;
+  choice.column_key += head * rows;
   choice.tile_mass += head * kBandGroups * tiles;
-  choice.band_mass += head * tiles;
+  choice.tile_rest += head * kBandGroups * tiles;
+  choice.band_mass += head * tiles * 2;
   choice.columns += head * choice.column_room;
   choice.column_count += head;
   choice.column_groups += head * choice.column_room * kBandGroups;
@@ -18,9 +20,17 @@ __device__ LineChoice of_head(LineChoice choice, int64_t head) {
   return choice;
 }
 
-__global__ void __launch_bounds__(kSearchThreads) columns_kernel(const __grid_constant__ LineChoice choice) {
+__global__ void keys_kernel(const __grid_constant__ LineChoice all) {
+  const auto column = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (column >= all.geometry.key_rows) return;
+  const LineChoice choice = of_head(all, blockIdx.y);
+  write_column_key(choice, choice_scale(choice), column);
+}
+
+__global__ void __launch_bounds__(kSearchThreads)
+    columns_kernel(const __grid_constant__ LineChoice choice, bool again) {
   __shared__ ChoiceShared shared;
-  choose_columns(SearchBlock{}, of_head(choice, blockIdx.x), shared);
+  choose_columns(SearchBlock{}, of_head(choice, blockIdx.x), again, shared);
 }
 
 __global__ void __launch_bounds__(kSearchThreads) bands_kernel(const __grid_constant__ LineChoice choice) {
@@ -30,8 +40,14 @@ __global__ void __launch_bounds__(kSearchThreads) bands_kernel(const __grid_cons
 
 }  // namespace
 
-int launch_choose_columns(const LineChoice& choice, int32_t heads, void* stream) {
-  columns_kernel<<<static_cast<unsigned>(heads), kSearchThreads, 0, static_cast<cudaStream_t>(stream)>>>(choice);
+int launch_choose_columns(const LineChoice& choice, int32_t heads, bool again, void* stream_handle) {
+  const auto stream = static_cast<cudaStream_t>(stream_handle);
+  const auto head_count = static_cast<unsigned>(heads);
+  if (!again) {
+    const auto blocks = static_cast<unsigned>(choice.geometry.key_rows + 255) / 256;
+    keys_kernel<<<dim3(blocks, head_count), 256, 0, stream>>>(choice);
+  }
+  columns_kernel<<<head_count, kSearchThreads, 0, stream>>>(choice, again);
   return cudaGetLastError();
 }
 

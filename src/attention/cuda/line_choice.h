@@ -1,13 +1,18 @@
 // Bodies of the kernels that choose columns and bands by recall or by computed tiles, one block per query head.
 //
 // Probe rows are spread over the prompt in groups of four. A band is the key tile e tiles before the own one, for every
-// query tile; a column is one key row. A column's worth leaves out the probe row that likes it best: where a sharp
-// diagonal meets the probe rows, every row likes a column of its own, and none of them helps other rows.
+// query tile; a column is one key row. The even groups choose, the odd ones judge: lines are ordered by what the even
+// groups give them, and taken until they hold the wanted share of the odd groups' mass, who had no say. A column's
+// worth leaves out the row that likes it best: where a sharp diagonal meets the probe rows, every row likes a column of
+// its own, and none of them helps other rows.
 //
-//   1. bands and columns compete by mass per computed tile until their masses together reach the target: the columns of
-//      that choice stay;
-//   2. what they leave of the band masses is measured, and bands, disjoint by nature, are taken until columns and bands
-//      together reach the target exactly (no pair counts twice).
+//   0. columns are ordered by their worth;
+//   1. bands and columns compete by mass per computed tile until their masses together reach the target; this stops too
+//      early, for a pair counts in its column and in its band;
+//   2. again, with what the columns of step 1 leave of the band masses: the columns of this choice stay;
+//   3. bands, disjoint by nature, are taken by what all columns leave, until the target is reached exactly (no pair
+//   counts
+//      twice).
 //
 // The choice is of whole values: items of equal worth are all taken or all left. Masses are added as integers, so the
 // order of the threads does not matter. Cost: about ten reads of the column masses by one block.
@@ -53,10 +58,12 @@ struct BandGeometry {
 enum class ChoiceTarget : int32_t { recall, tiles };
 
 struct LineChoice {
-  const float* column_mass = nullptr;    // [key_rows]
-  const float* column_top = nullptr;     // [key_rows]
-  float* tile_mass = nullptr;            // [kBandGroups, key_tiles]; step 2 leaves the rest
-  float* band_mass = nullptr;            // [key_tiles] written
+  const float* column_mass = nullptr;    // [key_rows] of the odd groups
+  const float* column_gain = nullptr;    // [key_rows] of the even groups, but for the row that likes it best
+  uint32_t* column_key = nullptr;        // [key_rows] written; may be the memory of column_gain
+  const float* tile_mass = nullptr;      // [kBandGroups, key_tiles]
+  float* tile_rest = nullptr;            // [kBandGroups, key_tiles] written: what the columns leave
+  float* band_mass = nullptr;            // [2, key_tiles] written: of the odd groups, of the even ones
   int32_t* columns = nullptr;            // [column_room] written, ascending
   int32_t* column_count = nullptr;       // [1] written
   const float* column_groups = nullptr;  // [column_room, kBandGroups]
@@ -86,6 +93,10 @@ struct ChoiceShared {
 
 TESSERA_SIMT inline uint32_t mass_weight(float mass) { return static_cast<uint32_t>(mass * kMassUnits); }
 
+TESSERA_SIMT inline int32_t judging_rows(const LineChoice& choice) {
+  return choice.groups > 0 ? choice.row_count / choice.groups * (choice.groups / 2) : 0;
+}
+
 // Of one head; computed once per phase.
 struct ChoiceScale {
   float cost_units;  // per tile
@@ -93,7 +104,7 @@ struct ChoiceScale {
 };
 TESSERA_SIMT inline ChoiceScale choice_scale(const LineChoice& choice) {
   const float dense = choice.geometry.dense_tiles();
-  return {kCostUnits / dense, choice.poorest * static_cast<float>(choice.row_count) / dense};
+  return {kCostUnits / dense, choice.poorest * static_cast<float>(choice.row_count - judging_rows(choice)) / dense};
 }
 
 TESSERA_SIMT inline SearchItem make_item(const LineChoice& choice, const ChoiceScale& scale, float gain, float mass,
@@ -107,7 +118,8 @@ TESSERA_SIMT inline SearchItem make_item(const LineChoice& choice, const ChoiceS
 
 TESSERA_SIMT inline SearchItem band_item(const LineChoice& choice, const ChoiceScale& scale, int32_t band) {
   const float mass = choice.band_mass[band];
-  SearchItem item = make_item(choice, scale, mass, mass, static_cast<float>(choice.geometry.seen_by(band)));
+  const float gain = choice.band_mass[choice.geometry.key_tiles() + band];
+  SearchItem item = make_item(choice, scale, gain, mass, static_cast<float>(choice.geometry.seen_by(band)));
   if (band < choice.forced_bands) item.key = 0xffffffffu;
   return item;
 }
@@ -116,12 +128,19 @@ TESSERA_SIMT inline float column_cost(const LineChoice& choice, int32_t column) 
   return static_cast<float>(choice.geometry.seen_by(column / kBandRows)) / kBandRows;
 }
 
+// Step 0, for every column: the order of its worth.
+TESSERA_SIMT inline void write_column_key(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
+  const uint32_t key = make_item(choice, scale, choice.column_gain[column], 0, column_cost(choice, column)).key;
+  choice.column_key[column] = column < choice.forced_columns ? 0xffffffffu : key;
+}
+
 TESSERA_SIMT inline SearchItem column_item(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
-  const float mass = choice.column_mass[column];
-  SearchItem item = make_item(choice, scale, mass - choice.column_top[column], mass, column_cost(choice, column));
-  if (column < choice.forced_columns) item.key = 0xffffffffu;
-  item.count = 1;
-  return item;
+  const uint32_t key = choice.column_key[column];
+  if (key == 0) return {};
+  const bool by_mass = choice.target == ChoiceTarget::recall;
+  const uint32_t weight = by_mass ? mass_weight(choice.column_mass[column])
+                                  : static_cast<uint32_t>(column_cost(choice, column) * scale.cost_units);
+  return {key, weight, 1};
 }
 
 TESSERA_SIMT inline bool is_chosen(const SearchItem& item, const ChoiceShared& shared) {
@@ -130,22 +149,76 @@ TESSERA_SIMT inline bool is_chosen(const SearchItem& item, const ChoiceShared& s
 
 TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
   const float units =
-      choice.target == ChoiceTarget::recall ? kMassUnits * static_cast<float>(choice.row_count) : kCostUnits;
+      choice.target == ChoiceTarget::recall ? kMassUnits * static_cast<float>(judging_rows(choice)) : kCostUnits;
   return static_cast<uint32_t>(choice.share * units);
 }
 
-// Step 1.
-TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+TESSERA_SIMT inline void sum_band(const LineChoice& choice, const float* tile_mass, int32_t band) {
+  const int32_t tiles = choice.geometry.key_tiles();
+  float mass[2] = {};
+  for (int32_t g = 0; g < choice.groups; ++g) {
+    const int32_t tile = choice.own_tile[g] - band;
+    if (tile >= 0) mass[1 - g % 2] += tile_mass[g * tiles + tile];
+  }
+  choice.band_mass[band] = mass[0];
+  choice.band_mass[tiles + band] = mass[1];
+}
+
+// First of the ascending columns that is >= row.
+TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) {
+  int32_t low = 0;
+  int32_t high = *choice.column_count;
+  while (low < high) {
+    const int32_t middle = (low + high) / 2;
+    if (choice.columns[middle] < row) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// Takes the chosen columns out of the tile masses and bands; adds up their mass and cost.
+TESSERA_SIMT inline void subtract_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+  const ChoiceScale scale = choice_scale(choice);
+  const int32_t tiles = choice.geometry.key_tiles();
+  block.each([&](int thread) {
+    if (thread == 0) shared.mass = shared.cost = 0;
+  });
+  block.each([&](int thread) {
+    uint32_t mass = 0;
+    uint32_t cost = 0;
+    for (int32_t tile = thread; tile < tiles; tile += kSearchThreads) {
+      const int32_t first = first_column(choice, tile * kBandRows);
+      const int32_t last = first_column(choice, (tile + 1) * kBandRows);
+      for (int32_t c = first; c < last; ++c) {
+        mass += mass_weight(choice.column_mass[choice.columns[c]]);
+        cost += static_cast<uint32_t>(column_cost(choice, choice.columns[c]) * scale.cost_units);
+      }
+      for (int32_t g = 0; g < choice.groups; ++g) {
+        float rest = choice.tile_mass[g * tiles + tile];
+        for (int32_t c = first; c < last; ++c) rest -= choice.column_groups[c * kBandGroups + g];
+        choice.tile_rest[g * tiles + tile] = rest > 0 ? rest : 0;
+      }
+    }
+    SearchBlock::add(&shared.mass, mass);
+    SearchBlock::add(&shared.cost, cost);
+  });
+  block.each([&](int thread) {
+    for (int32_t band = thread; band < tiles; band += kSearchThreads) sum_band(choice, choice.tile_rest, band);
+  });
+}
+
+// Step 1; again: step 2, where columns and their groups are those of step 1.
+TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoice& choice, bool again,
+                                        ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t bands = choice.geometry.key_tiles();
+  if (again) subtract_columns(block, choice, shared);
   block.each([&](int thread) {
-    for (int32_t band = thread; band < bands; band += kSearchThreads) {
-      float mass = 0;
-      for (int32_t g = 0; g < choice.groups; ++g) {
-        const int32_t tile = choice.own_tile[g] - band;
-        if (tile >= 0) mass += choice.tile_mass[g * bands + tile];
-      }
-      choice.band_mass[band] = mass;
+    if (!again) {
+      for (int32_t band = thread; band < bands; band += kSearchThreads) sum_band(choice, choice.tile_mass, band);
     }
     if (thread == 0) {
       shared.search.need = target_weight(choice);
@@ -187,60 +260,6 @@ TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoi
   });
 }
 
-// First of the ascending columns that is >= row.
-TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) {
-  int32_t low = 0;
-  int32_t high = *choice.column_count;
-  while (low < high) {
-    const int32_t middle = (low + high) / 2;
-    if (choice.columns[middle] < row) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-// Takes the chosen columns out of the tile masses and bands; adds up their mass and cost.
-TESSERA_SIMT inline void subtract_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
-  const ChoiceScale scale = choice_scale(choice);
-  const int32_t tiles = choice.geometry.key_tiles();
-  block.each([&](int thread) {
-    if (thread == 0) shared.mass = shared.cost = 0;
-  });
-  block.each([&](int thread) {
-    uint32_t mass = 0;
-    uint32_t cost = 0;
-    for (int32_t tile = thread; tile < tiles; tile += kSearchThreads) {
-      const int32_t first = first_column(choice, tile * kBandRows);
-      const int32_t last = first_column(choice, (tile + 1) * kBandRows);
-      for (int32_t c = first; c < last; ++c) {
-        mass += mass_weight(choice.column_mass[choice.columns[c]]);
-        cost += static_cast<uint32_t>(column_cost(choice, choice.columns[c]) * scale.cost_units);
-      }
-      if (first == last) continue;
-      for (int32_t g = 0; g < choice.groups; ++g) {
-        float rest = choice.tile_mass[g * tiles + tile];
-        for (int32_t c = first; c < last; ++c) rest -= choice.column_groups[c * kBandGroups + g];
-        choice.tile_mass[g * tiles + tile] = rest > 0 ? rest : 0;
-      }
-    }
-    SearchBlock::add(&shared.mass, mass);
-    SearchBlock::add(&shared.cost, cost);
-  });
-  block.each([&](int thread) {
-    for (int32_t band = thread; band < tiles; band += kSearchThreads) {
-      float mass = 0;
-      for (int32_t g = 0; g < choice.groups; ++g) {
-        const int32_t tile = choice.own_tile[g] - band;
-        if (tile >= 0) mass += choice.tile_mass[g * tiles + tile];
-      }
-      choice.band_mass[band] = mass;
-    }
-  });
-}
-
 // Bands up to the threshold as bits; their mass and cost join the columns'.
 TESSERA_SIMT inline void take_bands(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
@@ -260,7 +279,7 @@ TESSERA_SIMT inline void take_bands(const SearchBlock& block, const LineChoice& 
   });
 }
 
-// Step 2.
+// Step 3.
 TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choice, ChoiceShared& shared) {
   const int32_t bands = choice.geometry.key_tiles();
   const ChoiceScale scale = choice_scale(choice);
@@ -284,7 +303,8 @@ TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choic
   };
   search();
   const auto most = static_cast<uint32_t>(choice.most_tiles * kCostUnits);
-  const bool missed = choice.target == ChoiceTarget::recall && shared.mass < target_weight(choice);
+  const bool missed =
+      choice.target == ChoiceTarget::recall && (choice.groups < 2 || shared.mass < target_weight(choice));
   const bool costly = choice.target == ChoiceTarget::recall && shared.cost > most;
   block.each([](int) {});  // all have read before anyone writes again
   if ((missed || costly) && choice.dense_fits) {
@@ -304,7 +324,7 @@ TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choic
   }
   block.each([&](int thread) {
     if (thread != 0) return;
-    choice.report[0] = static_cast<float>(shared.mass) / (kMassUnits * static_cast<float>(choice.row_count));
+    choice.report[0] = static_cast<float>(shared.mass) / (kMassUnits * static_cast<float>(judging_rows(choice)));
     choice.report[1] = static_cast<float>(shared.cost) / kCostUnits;
   });
 }

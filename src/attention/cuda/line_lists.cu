@@ -28,6 +28,21 @@ __global__ void __launch_bounds__(kSearchThreads) largest_kernel(LargestTask fir
                              task.summary + head * ((task.words + 31) / 32)});
 }
 
+__device__ TileRule of_head(TileRule rule, int64_t head, int32_t words) {
+  if (rule.distances != nullptr) {
+    rule.distances += head * words;
+    rule.summary += head * ((words + 31) / 32);
+  }
+  if (rule.bands != nullptr) rule.bands += head * (((rule.key_rows + 127) / 128 + 31) / 32);
+  return rule;
+}
+
+__global__ void flags_kernel(TileRule rule, int32_t words, uint32_t* flags) {
+  const auto word = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (word >= rule.flag_words()) return;
+  flags[int64_t{blockIdx.y} * rule.flag_words() + word] = of_head(rule, blockIdx.y, words).flag_word(word);
+}
+
 struct ListTarget {
   const int32_t* begin = nullptr;  // null: count only
   int32_t* counts = nullptr;
@@ -36,18 +51,16 @@ struct ListTarget {
   uint32_t* overflow = nullptr;
 };
 
-__global__ void __launch_bounds__(kLineThreads) tiles_kernel(TileRule rule, int32_t words, ListTarget target) {
+__global__ void __launch_bounds__(kLineThreads)
+    tiles_kernel(TileRule rule, const uint32_t* flags, int32_t words, ListTarget target) {
   __shared__ TileListShared shared;
   const int64_t head = blockIdx.y;
   const int64_t list = head * gridDim.x + blockIdx.x;
-  if (rule.distances != nullptr) {
-    rule.distances += head * words;
-    rule.summary += head * ((words + 31) / 32);
-  }
-  if (rule.bands != nullptr) rule.bands += head * (((rule.key_rows + 127) / 128 + 31) / 32);
+  rule = of_head(rule, head, words);
+  if (flags != nullptr) flags += head * rule.flag_words();
   const auto tile = static_cast<int32_t>(blockIdx.x);
   if (target.begin == nullptr) {
-    const uint32_t count = write_tiles(LineBlock{}, rule, tile, nullptr, shared);
+    const uint32_t count = write_tiles(LineBlock{}, rule, tile, nullptr, shared, flags);
     if (threadIdx.x == 0) target.counts[list] = static_cast<int32_t>(count);
     return;
   }
@@ -55,7 +68,7 @@ __global__ void __launch_bounds__(kLineThreads) tiles_kernel(TileRule rule, int3
     if (threadIdx.x == 0) *target.overflow = 1;
     return;
   }
-  write_tiles(LineBlock{}, rule, tile, target.tiles + target.begin[list], shared);
+  write_tiles(LineBlock{}, rule, tile, target.tiles + target.begin[list], shared, flags);
 }
 
 // Lists that did not fit end where the room ends.
@@ -132,13 +145,18 @@ int build_line_lists(const LineListArguments& arguments, const LineLists& lists,
     const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
     cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, lists);
   }
+  uint32_t* flags = rule.offsets() ? lists.flags : nullptr;
+  if (flags != nullptr) {
+    const dim3 flag_grid(static_cast<unsigned>(rule.flag_words() + 31) / 32, heads);
+    flags_kernel<<<flag_grid, 32, 0, stream>>>(rule, words, flags);
+  }
   const dim3 grid(static_cast<unsigned>(query_tiles), heads);
-  tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, words, {.counts = lists.counts});
+  tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, flags, words, {.counts = lists.counts});
   std::size_t bytes = lists.scan_bytes;
   const cudaError_t scanned = cub::DeviceScan::ExclusiveSum(lists.scan, bytes, lists.counts, lists.tile_begin,
                                                             static_cast<int>(all + 1), stream);
   if (scanned != cudaSuccess) return scanned;
-  tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, words,
+  tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, flags, words,
                                                   {.begin = lists.tile_begin,
                                                    .counts = lists.counts,
                                                    .tiles = lists.tiles,

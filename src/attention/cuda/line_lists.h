@@ -11,8 +11,8 @@
 
 namespace tessera::attention::cuda {
 
-constexpr int kLineThreads = 256;
-constexpr int kLineItems = 8;  // consecutive values of one thread
+constexpr int kLineThreads = 32;  // of the block that writes one list
+constexpr int kLineItems = 8;     // consecutive values of one thread
 using LineBlock = Block<kLineThreads>;
 
 struct LargestShared {
@@ -160,17 +160,43 @@ struct TileRule {
     return false;
   }
 
-  // key < visible_tiles(tile)
-  TESSERA_SIMT bool lists(int32_t tile, int32_t key) const {
+  // Sinks and dense last rows; key < visible_tiles(tile).
+  TESSERA_SIMT bool forces(int32_t tile, int32_t key) const {
+    return end(tile) > dense_from || key < sink_rows / key_tile;
+  }
+  // What depends on the offset between the tiles alone, but for a last query tile that is not full.
+  TESSERA_SIMT bool lists_offset(int32_t tile, int32_t key) const {
     const int32_t first_own = own(tile * query_tile);
     const int32_t first_key = key * key_tile;
-    if (end(tile) > dense_from || key < sink_rows / key_tile) return true;
     if (window > 0 && first_key + key_tile > first_own - window + 1) return true;
     if (bands != nullptr) {
       const int32_t band = own(end(tile) - 1) / 128 - first_key / 128;
       if ((bands[band / 32] >> (band % 32) & 1u) != 0) return true;
     }
     return any_distance(first_own - (first_key + key_tile - 1), own(end(tile) - 1) - first_key);
+  }
+
+  TESSERA_SIMT bool lists(int32_t tile, int32_t key) const { return forces(tile, key) || lists_offset(tile, key); }
+
+  // Offset of (tile, key): tile * ratio() - key. Bit offset + flag_zero() of the flags says whether such pairs are
+  // listed; flags exist when offsets() is true.
+  TESSERA_SIMT bool offsets() const { return query_tile % key_tile == 0 && first_position + query_rows <= key_rows; }
+  TESSERA_SIMT int32_t ratio() const { return query_tile / key_tile; }
+  TESSERA_SIMT int32_t flag_zero() const { return (first_position + query_tile) / key_tile + 33; }
+  TESSERA_SIMT int32_t flag_words() const {
+    return (flag_zero() + (query_rows + query_tile - 1) / query_tile * ratio() + 31) / 32 + 1;
+  }
+  // One word of the flags, from the first full query tile that has each offset.
+  TESSERA_SIMT uint32_t flag_word(int32_t word) const {
+    uint32_t bits = 0;
+    for (int32_t bit = 0; bit < 32; ++bit) {
+      const int32_t offset = word * 32 + bit - flag_zero();
+      const int32_t tile = offset > 0 ? (offset + ratio() - 1) / ratio() : 0;
+      const int32_t key = tile * ratio() - offset;
+      if ((tile + 1) * query_tile > query_rows || key >= visible_tiles(tile)) continue;
+      bits |= lists_offset(tile, key) ? 1u << bit : 0;
+    }
+    return bits;
   }
 
   // The kernel must apply causality or the end of the rows inside it.
@@ -193,32 +219,59 @@ TESSERA_SIMT inline uint32_t count_bits(uint32_t bits) {
 #endif
 }
 
+TESSERA_SIMT inline uint32_t reverse_bits(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __brev(bits);
+#else
+  uint32_t reversed = 0;
+  for (int i = 0; i < 32; ++i) reversed |= (bits >> i & 1u) << (31 - i);
+  return reversed;
+#endif
+}
+
+// Which of 32 key tiles from `first` on are listed. flags: [rule.flag_words()] of rule.flag_word(), or null.
+TESSERA_SIMT inline uint32_t listed_word(const TileRule& rule, int32_t tile, int32_t first, const uint32_t* flags) {
+  const int32_t visible = rule.visible_tiles(tile);
+  if (first >= visible) return 0;
+  const uint32_t seen = visible - first >= 32 ? 0xffffffffu : (1u << (visible - first)) - 1;
+  const bool full = (tile + 1) * rule.query_tile <= rule.query_rows;
+  if (flags == nullptr || !full) {
+    uint32_t bits = 0;
+    for (int32_t key = first; key < visible && key < first + 32; ++key) {
+      bits |= rule.lists(tile, key) ? 1u << (key - first) : 0;
+    }
+    return bits;
+  }
+  if (rule.end(tile) > rule.dense_from) return seen;
+  // Keys ascend as offsets descend: bits low .. low + 31 of the flags, turned around.
+  const int32_t low = tile * rule.ratio() - first + rule.flag_zero() - 31;
+  const uint32_t below = flags[low / 32] >> (low % 32);
+  const uint32_t above = low % 32 == 0 ? 0 : flags[low / 32 + 1] << (32 - low % 32);
+  uint32_t bits = reverse_bits(below | above);
+  const int32_t sinks = rule.sink_rows / rule.key_tile - first;
+  if (sinks > 0) bits |= sinks >= 32 ? 0xffffffffu : (1u << sinks) - 1;
+  return bits & seen;
+}
+
 // Counts the key tiles of one query tile (tiles null) or writes them, ascending. Returns the count. A thread takes 32
 // key tiles.
 TESSERA_SIMT inline uint32_t write_tiles(const LineBlock& block, const TileRule& rule, int32_t tile, uint32_t* tiles,
-                                         TileListShared& shared) {
+                                         TileListShared& shared, const uint32_t* flags = nullptr) {
   block.each([&](int thread) {
     if (thread == 0) shared.before = 0;
   });
   const int32_t visible = rule.visible_tiles(tile);
   for (int32_t chunk = 0; chunk < visible; chunk += 32 * kLineThreads) {
     block.each([&](int thread) {
-      const int32_t first = chunk + 32 * thread;
-      uint32_t bits = 0;
-      for (int32_t key = first; key < visible && key < first + 32; ++key) {
-        bits |= rule.lists(tile, key) ? 1u << (key - first) : 0;
-      }
-      shared.words[thread] = bits;
-      shared.scan[0][thread] = count_bits(bits);
+      shared.words[thread] = listed_word(rule, tile, chunk + 32 * thread, flags);
+      shared.scan[0][thread] = count_bits(shared.words[thread]);
     });
     block.inclusive_scan(shared.scan);
     block.each([&](int thread) {
       if (tiles == nullptr) return;
-      const uint32_t bits = shared.words[thread];
       uint32_t at = shared.before + (thread > 0 ? shared.scan[0][thread - 1] : 0);
-      for (int32_t bit = 0; bit < 32; ++bit) {
-        if ((bits >> bit & 1u) == 0) continue;
-        const int32_t key = chunk + 32 * thread + bit;
+      for (uint32_t bits = shared.words[thread]; bits != 0; bits &= bits - 1) {
+        const int32_t key = chunk + 32 * thread + static_cast<int32_t>(count_bits((bits & (0 - bits)) - 1));
         tiles[at++] = static_cast<uint32_t>(key) | (rule.is_masked(tile, key) ? kMaskedTile : 0u);
       }
     });

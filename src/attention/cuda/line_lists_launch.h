@@ -29,6 +29,7 @@ struct LineLists {
   int32_t* column_cut = nullptr;      // [heads * query_tiles]
   int32_t* distances = nullptr;       // [heads, diagonals_kept]
   uint32_t* distance_bits = nullptr;  // [heads * distance_words(key_rows)]
+  uint32_t* flags = nullptr;          // [heads, rule.flag_words()]; null: every pair is looked at by itself
   int32_t* counts = nullptr;          // [heads * query_tiles + 1]
   int32_t* tile_begin = nullptr;      // [heads * query_tiles + 1]
   uint32_t* tiles = nullptr;          // [tile_capacity]
@@ -52,8 +53,8 @@ std::size_t line_scan_bytes(int64_t lists);
 // Bytes of all arrays above except `scan`.
 constexpr int64_t line_list_bytes(const LineListArguments& arguments, int64_t column_stride, int64_t tile_capacity) {
   const int64_t query_tiles = (arguments.rule.query_rows + arguments.rule.query_tile - 1) / arguments.rule.query_tile;
-  const int64_t per_head =
-      column_stride + 1 + arguments.diagonals_kept + distance_words(arguments.rule.key_rows) + 3 * query_tiles;
+  const int64_t per_head = column_stride + 1 + arguments.diagonals_kept + distance_words(arguments.rule.key_rows) +
+                           (arguments.rule.key_rows / arguments.rule.key_tile + 96) / 32 + 3 * query_tiles;
   return 4 * (arguments.heads * per_head + 2 + tile_capacity + 1);
 }
 

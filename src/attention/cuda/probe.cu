@@ -171,12 +171,33 @@ __device__ __forceinline__ float2 fold(float (&values)[8][2], int lane, const Co
   return {values[0][0], values[0][1]};
 }
 
+// 16 values per lane -> those of keys 8 n + 2 * (lane % 4) + e, n = 2 * (lane / 4 % 4) and the next, over the four rows
+// of the lane's group.
+template <typename Combine>
+__device__ __forceinline__ void fold_group(float (&values)[8][2], int lane, const Combine& combine) {
+#pragma unroll
+  for (int bit = 4; bit >= 2; bit /= 2) {
+    const bool upper = (lane / 4 & bit / 2) != 0;
+#pragma unroll
+    for (int n = 0; n < bit; ++n) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const float send = upper ? values[n][e] : values[n + bit][e];
+        const float keep = upper ? values[n + bit][e] : values[n][e];
+        values[n][e] = combine(keep, __shfl_xor_sync(0xffffffffu, send, bit * 2));
+      }
+    }
+  }
+}
+
 template <int kHeadDim>
 struct ProbeMemory {
   StepKeys<kHeadDim> keys[2];
   float normaliser[kProbeHeadsPerBlock][kProbeRows];
   float column_sum[kProbeHeadsPerBlock][kHeadWarps][kProbeKeys];
-  float column_top[kProbeHeadsPerBlock][kHeadWarps][kProbeKeys];
+  // Spread: sums of the even and of the odd groups, and the even rows' largest.
+  float group_sum[kProbeHeadsPerBlock][kHeadWarps][2][kProbeKeys];
+  float group_top[kProbeHeadsPerBlock][kHeadWarps][kProbeKeys];
 };
 // The lines pass appends float weights[heads][kProbeRows][kWeightPitch].
 
@@ -248,8 +269,22 @@ __device__ __forceinline__ void weigh(Scores& scores, float scale, const float (
 }
 
 // Of the warp's rows, into shared memory.
-template <bool kTops, int kHeadDim>
+template <int kHeadDim>
 __device__ __forceinline__ void sum_columns(ProbeMemory<kHeadDim>& memory, const Scores& weights, const Place& at) {
+  float sums[8][2];
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) sums[n][e] = weights[n][e] + weights[n][e + 2];
+  }
+  // Lane l ends with keys 8 * (l / 4) + 2 * (l % 4) and the next: 2 l and 2 l + 1.
+  const float2 sum = fold(sums, at.lane, [](float a, float b) { return a + b; });
+  *reinterpret_cast<float2*>(&memory.column_sum[at.slot][at.part][2 * at.lane]) = sum;
+}
+
+// Lanes 0..15 have the rows of even groups, the others those of odd ones.
+template <int kHeadDim>
+__device__ __forceinline__ void sum_halves(ProbeMemory<kHeadDim>& memory, const Scores& weights, const Place& at) {
   float sums[8][2];
   float tops[8][2];
 #pragma unroll
@@ -257,30 +292,37 @@ __device__ __forceinline__ void sum_columns(ProbeMemory<kHeadDim>& memory, const
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       sums[n][e] = weights[n][e] + weights[n][e + 2];
-      if (kTops) tops[n][e] = fmaxf(weights[n][e], weights[n][e + 2]);
+      tops[n][e] = fmaxf(weights[n][e], weights[n][e + 2]);
     }
   }
-  // Lane l ends with keys 8 * (l / 4) + 2 * (l % 4) and the next: 2 l and 2 l + 1.
-  const float2 sum = fold(sums, at.lane, [](float a, float b) { return a + b; });
-  *reinterpret_cast<float2*>(&memory.column_sum[at.slot][at.part][2 * at.lane]) = sum;
-  if (kTops) {
-    const float2 top = fold(tops, at.lane, [](float a, float b) { return fmaxf(a, b); });
-    *reinterpret_cast<float2*>(&memory.column_top[at.slot][at.part][2 * at.lane]) = top;
+  fold_group(sums, at.lane, [](float a, float b) { return a + b; });
+  fold_group(tops, at.lane, [](float a, float b) { return fmaxf(a, b); });
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+    const int key = (2 * (at.lane / 4 % 4) + n) * 8 + at.lane % 4 * 2;
+    *reinterpret_cast<float2*>(&memory.group_sum[at.slot][at.part][at.lane / 16][key]) = {sums[n][0], sums[n][1]};
+    if (at.lane < 16) {
+      *reinterpret_cast<float2*>(&memory.group_top[at.slot][at.part][key]) = {tops[n][0], tops[n][1]};
+    }
   }
 }
 
-template <int kHeadDim, bool kTops>
+template <int kHeadDim, bool kHalves>
 __device__ __forceinline__ void store_columns(const ProbeMemory<kHeadDim>& memory, const Probe& probe, const Place& at,
                                               int step) {
-  const int key = step * kProbeKeys + at.in_head;
-  if (!at.active || at.in_head >= kProbeKeys || key >= probe.key_rows) return;
+  const int k = at.in_head;
+  const int key = step * kProbeKeys + k;
+  if (!at.active || k >= kProbeKeys || key >= probe.key_rows) return;
   const int64_t to = int64_t{at.head} * probe.key_rows + key;
-  const auto& sums = memory.column_sum[at.slot];
-  probe.column_mass[to] = (sums[0][at.in_head] + sums[1][at.in_head]) + (sums[2][at.in_head] + sums[3][at.in_head]);
-  if constexpr (kTops) {
-    const auto& tops = memory.column_top[at.slot];
-    probe.column_top[to] =
-        fmaxf(fmaxf(tops[0][at.in_head], tops[1][at.in_head]), fmaxf(tops[2][at.in_head], tops[3][at.in_head]));
+  if constexpr (kHalves) {
+    const auto& sums = memory.group_sum[at.slot];
+    const auto& tops = memory.group_top[at.slot];
+    const float top = fmaxf(fmaxf(tops[0][k], tops[1][k]), fmaxf(tops[2][k], tops[3][k]));
+    probe.column_mass[to] = (sums[0][1][k] + sums[1][1][k]) + (sums[2][1][k] + sums[3][1][k]);
+    probe.column_gain[to] = (sums[0][0][k] + sums[1][0][k]) + (sums[2][0][k] + sums[3][0][k]) - top;
+  } else {
+    const auto& sums = memory.column_sum[at.slot];
+    probe.column_mass[to] = (sums[0][k] + sums[1][k]) + (sums[2][k] + sums[3][k]);
   }
 }
 
@@ -437,11 +479,12 @@ __global__ void __launch_bounds__(kProbeHeadsPerBlock* kHeadThreads, 1)
       store_column_groups(probe, scores, at, step);
       continue;
     }
-    sum_columns<kPass == Pass::spread>(memory, scores, at);
     if constexpr (kPass == Pass::spread) {
+      sum_halves(memory, scores, at);
       add_group_mass(group_mass, scores);
       if (step % 2 == 1 || step + 1 == last) store_group_mass(group_mass, probe, at, step);
     } else {
+      sum_columns(memory, scores, at);
       store_weights(head_weights, scores, at);
     }
     __syncthreads();

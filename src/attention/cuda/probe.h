@@ -29,14 +29,15 @@ struct Probe {
   int32_t query_heads = 0, kv_heads = 0, head_dim = 0;
   float scale = 0;
   int32_t key_rows = 0;
-  int32_t row_count = 0;           // 1..kProbeRows
-  int32_t rows[kProbeRows] = {};   // query rows; lines(): consecutive
-  int32_t own[kProbeRows] = {};    // last key row that each sees; -1 beyond row_count
-  int32_t splits = 0;              // ranges of keys
-  int32_t range_steps = 0;         // steps of kProbeKeys per range, even
-  float* partial = nullptr;        // [query_heads, splits, kProbeRows, 2]: largest score in bits, sum
-  float* column_mass = nullptr;    // [query_heads, key_rows] sum over the rows
-  float* column_top = nullptr;     // [query_heads, key_rows] largest share of one row; spread only
+  int32_t row_count = 0;          // 1..kProbeRows
+  int32_t rows[kProbeRows] = {};  // query rows; lines(): consecutive
+  int32_t own[kProbeRows] = {};   // last key row that each sees; -1 beyond row_count
+  int32_t splits = 0;             // ranges of keys
+  int32_t range_steps = 0;        // steps of kProbeKeys per range, even
+  float* partial = nullptr;       // [query_heads, splits, kProbeRows, 2]: largest score in bits, sum
+  float* column_mass = nullptr;   // [query_heads, key_rows] sum over the rows; spread: over those of odd groups
+  float* column_gain =
+      nullptr;  // [query_heads, key_rows] sum over the rows of even groups but for the largest; spread only
   float* diagonal_mass = nullptr;  // [query_heads, key_rows] by distance from the own key row; lines only
   float* tile_mass = nullptr;      // [query_heads, kProbeGroups, key tiles]; spread only
   // Chosen columns, whose masses per group of rows are wanted.

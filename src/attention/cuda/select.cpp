@@ -64,6 +64,7 @@ int64_t causal_tiles(const TileRule& rule) {
 struct Memory {
   LineLists lists;
   Probe probe;
+  float* tile_rest = nullptr;
   float* band_mass = nullptr;
   uint32_t* band_bits = nullptr;
   float* report = nullptr;
@@ -137,10 +138,11 @@ void take_probe(Memory& memory, Scratch& scratch, const Plan& plan) {
     memory.lists.distance_bits = scratch.take<uint32_t>(int64_t{plan.heads} * distance_words(plan.rule.key_rows));
     return;
   }
-  memory.probe.column_top = scratch.take<float>(rows);
+  memory.probe.column_gain = scratch.take<float>(rows);
   memory.probe.tile_mass = scratch.take<float>(tiles * kProbeGroups);
   memory.probe.column_groups = scratch.take<float>(int64_t{plan.heads} * memory.lists.column_stride * kProbeGroups);
-  memory.band_mass = scratch.take<float>(tiles);
+  memory.tile_rest = scratch.take<float>(tiles * kProbeGroups);
+  memory.band_mass = scratch.take<float>(tiles * 2);
   memory.band_bits = scratch.take<uint32_t>(int64_t{plan.heads} * ((memory.probe.key_tiles() + 31) / 32));
   memory.report = scratch.take<float>(int64_t{plan.heads} * 2);
 }
@@ -158,6 +160,7 @@ Memory lay_out(void* base, const AttentionArguments& arguments, const Plan& plan
     to.column_count = scratch.take<int32_t>(plan.heads);
     to.column_cut = scratch.take<int32_t>(lists);
   }
+  if (!by_blocks(plan.method)) to.flags = scratch.take<uint32_t>(int64_t{plan.heads} * plan.rule.flag_words());
   to.counts = scratch.take<int32_t>(lists + 1);
   to.tile_begin = scratch.take<int32_t>(lists + 1);
   to.tiles = scratch.take<uint32_t>(to.tile_capacity);
@@ -210,8 +213,10 @@ void must(int status, const char* what) { check_cuda(static_cast<cudaError_t>(st
 
 LineChoice make_choice(const Memory& memory, const Plan& plan, const SelectOptions& options, int32_t groups) {
   LineChoice choice{.column_mass = memory.probe.column_mass,
-                    .column_top = memory.probe.column_top,
+                    .column_gain = memory.probe.column_gain,
+                    .column_key = reinterpret_cast<uint32_t*>(memory.probe.column_gain),
                     .tile_mass = memory.probe.tile_mass,
+                    .tile_rest = memory.tile_rest,
                     .band_mass = memory.band_mass,
                     .columns = memory.lists.columns,
                     .column_count = memory.lists.column_count,
@@ -299,11 +304,13 @@ Selected select(const AttentionArguments& arguments, const SelectOptions& option
         set_spread_rows(memory.probe, sequence.query_begin, sequence.query_rows, sequence.first_position);
     must(launch_probe(memory.probe, ProbeKind::spread, half_precision, launch.stream), "launching the probe");
     const LineChoice choice = make_choice(memory, plan, options, groups);
-    must(launch_choose_columns(choice, plan.heads, launch.stream), "launching the choice of columns");
     memory.probe.columns = memory.lists.columns;
     memory.probe.column_count = memory.lists.column_count;
     memory.probe.column_stride = memory.lists.column_stride;
-    must(launch_column_groups(memory.probe, half_precision, launch.stream), "launching the column masses");
+    for (const bool again : {false, true}) {
+      must(launch_choose_columns(choice, plan.heads, again, launch.stream), "launching the choice of columns");
+      must(launch_column_groups(memory.probe, half_precision, launch.stream), "launching the column masses");
+    }
     must(launch_choose_bands(choice, plan.heads, launch.stream), "launching the choice of bands");
     lines.given_columns = true;
     lines.rule.bands = memory.band_bits;
