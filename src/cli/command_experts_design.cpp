@@ -1,11 +1,13 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "cli/command_experts.h"
 #include "cli/experts_certificate.h"
 #include "tessera/base/error.h"
+#include "tessera/base/progress.h"
 #include "tessera/experts/covering.h"
 #include "tessera/experts/design_file.h"
 
@@ -22,16 +24,16 @@ struct DesignCommand {
 };
 
 void run_design(DesignCommand& command) {
-  const bool terminal = isatty(STDERR_FILENO) == 1;
-  if (terminal) {
-    command.options.progress = [](int64_t sets, double seconds, const std::string& method) {
-      fmt::print(stderr, "\r\033[K{:.1f} s: {} sets ({})", seconds, sets, method.substr(0, 80));
-      std::fflush(stderr);
-      return true;
-    };
-  }
+  // One unit per second that was granted; the line shows the best design so far.
+  Progress progress("design", std::max<int64_t>(1, std::llround(command.options.seconds)));
+  double shown = 0;
+  command.options.progress = [&](int64_t sets, double seconds, const std::string& method) {
+    for (; shown + 1 <= std::min(seconds, command.options.seconds); ++shown) {
+      progress.advance(fmt::format("{} sets ({})", sets, method.substr(0, 60)));
+    }
+    return true;
+  };
   const Covering covering = find_covering(command.problem, command.options);
-  if (terminal) fmt::print(stderr, "\r\033[K");
   const DesignFacts facts = design_facts(covering.design, covering.bound);
   DesignFile file{.design = covering.design, .class_names = {}, .certificate = to_json(facts)};
   file.certificate["method"] = covering.method;

@@ -15,6 +15,7 @@ namespace tessera::experts {
 namespace {
 
 constexpr int64_t kFirstMoves = 40'000, kMostMoves = 4'000'000;
+constexpr double kHot = 0.5;  // exact designs freeze below the temperature at which coverings do
 constexpr int64_t kMostBases = 30;
 constexpr size_t kFirstPlans = 4;  // that are tried first; twice as many in every pass
 constexpr int kMostCycles = 8;
@@ -199,8 +200,8 @@ void search_holes(Incumbent& incumbent, double seconds, uint64_t round) {
       const auto& [layout, plan] = plans[i];
       // With groups the hole comes in only when they are filled.
       const CoveringProblem inner{.classes = plan.group->points(), .size = problem.size};
-      OrbitResult result =
-          anneal_orbits(inner, plan, {.moves = moves, .seed = random.bits(), .exempt = exempt(layout), .stop = stop});
+      OrbitResult result = anneal_orbits(
+          inner, plan, {.moves = moves, .hot = kHot, .seed = random.bits(), .exempt = exempt(layout), .stop = stop});
       if (result.cost != 0 || !fill(layout, problem, random.bits(), result.design)) continue;
       result.design.classes = problem.classes;
       incumbent.offer(std::move(result.design), "differences: " + plan.name());
