@@ -63,6 +63,11 @@ TEST_F(ExpertsDesignCli, RefusesImpossibleProblems) {
   expect_refused("design --classes 9 --size 3 --lambda 0", "lambda");
   expect_refused("design --classes nine --size 3", "--classes");
   expect_refused("design --size 3", "--classes");
+  expect_refused("design --classes 9", "--size");
+  expect_refused("design --classes 9 --kind 3:x", "SIZE:COST");
+  expect_refused("design --classes 9 --kind 3:1:2:4", "SIZE:COST");
+  expect_refused("design --classes 9 --kind 3:-1", "cost");
+  expect_refused("design --classes 9 --size 3 --kind 3", "--kind");
   expect_refused("bound --classes 5 --size 6", "--size");
   expect_refused("bound --classes 5 --size 3 --error 0", "--error");
   EXPECT_FALSE(std::filesystem::exists(path("x.json")));
