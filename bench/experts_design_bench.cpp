@@ -1,16 +1,19 @@
 // Coverings against what is known, one command per question:
 //
-//   bench_experts_design cells  [--seconds 10] [--from 5 --to 32]   every cell of bench/expected_coverings.json with
-//   size >= 5 bench_experts_design small  [--most 100]      sizes 3 and 4, every number of classes bench_experts_design
-//   planes                   affine and projective planes up to order 16 bench_experts_design scale  [--seconds 60]
-//   large designs bench_experts_design robust [--seconds 10]    lambda = 3, up to 16 classes bench_experts_design moves
-//   annealing proposals per second
+//   bench_experts_design cells [--seconds 10]    sizes 5 to 16 up to 32 classes: bench/expected_coverings.json
+//   bench_experts_design small [--most 100]      sizes 3 and 4, every number of classes
+//   bench_experts_design planes                  affine and projective planes up to order 16
+//   bench_experts_design scale [--seconds 60]    large designs
+//   bench_experts_design robust [--seconds 10]   lambda = 3, up to 16 classes
+//   bench_experts_design select [--seconds 60]   the fewest of given experts
+//   bench_experts_design moves                   annealing proposals per second
 //
 // Each prints a table and stores it under --out. A cell ends as soon as it meets the expected number or the lower
 // bound.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "experts/covering/anneal.h"
@@ -232,7 +235,10 @@ int main(int argc, char** argv) {
     sub->add_option("--to", settings.to, "most classes (cells)");
     sub->add_option("--most", settings.most, "most classes (small)");
     sub->add_option("--expected", settings.expected, "file of known numbers (cells)");
-    sub->callback(action);
+    sub->callback([&settings, action] {
+      std::filesystem::create_directories(settings.out);
+      action();
+    });
   };
   command("cells", "sizes 5 to 16, up to 32 classes", [&] { run_rows("cells", cells(settings), settings); });
   command("small", "sizes 3 and 4", [&] { run_rows("small", small(settings), settings); });

@@ -19,13 +19,14 @@ struct BoundCommand {
 };
 
 void run_bound(const BoundCommand& command) {
+  const std::vector<BoundLine> lines = expert_bounds(command.question);
   nlohmann::json document = nlohmann::json::array();
   if (!command.json) {
     fmt::print("K = {}, R = {}, delta = {}, e = {}\n{:48} {:>16}  {}\n", command.question.classes,
                command.question.size, command.question.target_error, command.question.in_set_errors, "model", "experts",
                "formula");
   }
-  for (const BoundLine& line : expert_bounds(command.question)) {
+  for (const BoundLine& line : lines) {
     document.push_back({{"model", line.model},
                         {"experts", line.experts},
                         {"kind", line.necessary ? "necessary" : "sufficient"},

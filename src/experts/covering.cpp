@@ -75,7 +75,7 @@ void anneal_in_turns(Incumbent& incumbent) {
   double turn = 0.5;  // seconds
   const bool small = incumbent.problem().size <= 5;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
-    if (small) search_holes(incumbent, turn, round);
+    if (small) search_holes(incumbent, 2 * turn, round);
     anneal_down(incumbent, turn, moves, random);
     if (!small) search_holes(incumbent, turn, round);
     anneal_symmetric(incumbent, turn, round);

@@ -5,8 +5,9 @@
 //   covering.bound.sets;                  // no design has fewer
 //
 // In this order, until the lower bound or options.stop_at is met: pairs of half-sized groups, optimal coverings by
-// triples (R = 3), projective planes with weighted or left-out points, greedy sets, then simulated annealing, plain
-// and under prescribed symmetries in turn, until the time is up. Above 5,000 classes nothing is searched.
+// triples (R = 3), projective planes with weighted or left-out points, greedy sets, then in turns until the time is up:
+// difference families around a hole, plain annealing, annealing under symmetries (docs/experts-design.md). Above 5,000
+// classes nothing is searched.
 //
 // Every answer has passed count_pairs(), which shares no code with the constructions.
 #pragma once

@@ -7,7 +7,7 @@
 //   result.rules[0].errors;   // 0 for the deficit rule when every pair is covered
 //
 // Source: the adversarial and the stochastic model are those of Ahn, Ozgur, Pilanci (IEEE JSAIT 2020); the formulas are
-// derived in docs/experts.md.
+// derived in docs/experts-design.md.
 #pragma once
 
 #include <cstdint>

@@ -19,7 +19,11 @@ constexpr size_t kLargestLoss = 64;
 class OrbitAnnealer {
  public:
   OrbitAnnealer(const CoveringProblem& problem, const Plan& plan, const OrbitOptions& options)
-      : problem_(problem), plan_(plan), random_(options.seed), points_(static_cast<size_t>(plan.group->points())) {
+      : problem_(problem),
+        plan_(plan),
+        random_(options.seed),
+        hot_(options.hot),
+        points_(static_cast<size_t>(plan.group->points())) {
     auto classes = plan.group->pair_classes();
     class_of_ = std::move(classes.of);
     weight_ = std::move(classes.size);
@@ -42,8 +46,8 @@ class OrbitAnnealer {
 
   // Cools once over `moves` proposals; true when everything is covered.
   bool run(int64_t moves, const std::function<bool()>& stop) {
-    const double step = std::pow(kCold / kHot, 1.0 / (kCoolingSteps - 1));
-    double temperature = kHot * scale();
+    const double step = std::pow(kCold / hot_, 1.0 / (kCoolingSteps - 1));
+    double temperature = hot_ * scale();
     for (int i = 0; i < kCoolingSteps && cost_ > 0; ++i, temperature *= step) {
       for (size_t loss = 0; loss < kLargestLoss; ++loss) {
         threshold_[loss] = static_cast<uint64_t>(std::exp(-static_cast<double>(loss) * unit_ / temperature) * 0x1.0p32);
@@ -70,7 +74,7 @@ class OrbitAnnealer {
   }
 
  private:
-  static constexpr double kHot = 0.9, kCold = 0.15;  // in units of the usual pair class
+  static constexpr double kCold = 0.15;  // in units of the usual pair class
 
   struct Member {
     const std::vector<int>* unit;
@@ -190,6 +194,7 @@ class OrbitAnnealer {
   const CoveringProblem& problem_;
   const Plan& plan_;
   Random random_;
+  double hot_;
   size_t points_;
   std::vector<int> class_of_;  // [points, points]
   std::vector<int> weight_;    // [pair classes]: pairs in it

@@ -38,6 +38,7 @@ void add_plans(const PermutationGroup& group, const CoveringProblem& problem, in
 
 struct OrbitOptions {
   int64_t moves = 50'000;  // proposals in one cooling
+  double hot = 0.9;         // first temperature; uncovering the usual class of pairs costs 1
   uint64_t seed = 0;
   std::function<bool(int, int)> exempt = {};  // pairs that need not be covered; the group must map them to such pairs
   std::function<bool()> stop = {};            // asked every few thousand moves; true ends the attempt

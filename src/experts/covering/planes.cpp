@@ -85,18 +85,26 @@ void fill(Weights& weights, const Design& plane, int size, Random& random) {
   }
 }
 
-// Empties points until no line exceeds `size`: whole lines first, no three of them through a point where that can be
-// helped, then single points on the most overfull lines.
-void empty_overfull(Weights& weights, const Design& plane, int size, Random& random) {
+// Which whole lines are emptied first.
+enum class Emptied {
+  fullest,  // through points that are empty already: few points are lost
+  general,  // no three through a point: every other line loses most
+};
+
+// Empties points until no line exceeds `size`: whole lines first, then single points on the most overfull lines.
+void empty_overfull(Weights& weights, const Design& plane, int size, Emptied emptied, Random& random) {
   std::vector<size_t> order(plane.sets.size());
   std::iota(order.begin(), order.end(), size_t{0});
   random.shuffle(order);
   const int excess = static_cast<int>(plane.sets[0].size()) - size;
   for (int removed = 0; removed < 2 * excess - 1; ++removed) {
-    // The line with most points left is in general position to those removed so far.
-    const auto line = *std::max_element(order.begin(), order.end(),
-                                        [&](size_t a, size_t b) { return weights.line(a) < weights.line(b); });
-    if (weights.line(line) <= size) break;
+    const auto fuller = [&](size_t a, size_t b) { return weights.line(a) < weights.line(b); };
+    const auto thinner = [&](size_t a, size_t b) {
+      return weights.line(b) > 0 && (weights.line(a) == 0 || weights.line(a) > weights.line(b));
+    };
+    const size_t fullest = *std::max_element(order.begin(), order.end(), fuller);
+    if (weights.line(fullest) <= size) break;
+    const size_t line = emptied == Emptied::fullest ? fullest : *std::max_element(order.begin(), order.end(), thinner);
     for (const int i : plane.sets[line]) weights.add(i, -weights.point(i));
   }
   for (size_t j = 0; j < plane.sets.size(); ++j) {
@@ -153,14 +161,17 @@ std::vector<NamedDesign> plane_coverings(const CoveringProblem& problem, uint64_
     if (share * (q * q + q + 1) < problem.classes) continue;
     ++tried;
     const Design plane = projective_plane(q);
-    Random random(seed ^ static_cast<uint64_t>(q));
-    Weights weights(plane, std::max(1, problem.size / (q + 1)));
-    if (q + 1 > problem.size) empty_overfull(weights, plane, problem.size, random);
-    fill(weights, plane, problem.size, random);
-    if (weights.total() < problem.classes) continue;
-    take_surplus(weights, plane, problem.classes);
-    if (weights.total() != problem.classes) continue;
-    found.push_back({blow_up(plane, weights.points()), fmt::format("plane PG(2,{}) with weighted points", q)});
+    for (const Emptied emptied : {Emptied::fullest, Emptied::general}) {
+      Random random(seed ^ static_cast<uint64_t>(q));
+      Weights weights(plane, std::max(1, problem.size / (q + 1)));
+      if (q + 1 > problem.size) empty_overfull(weights, plane, problem.size, emptied, random);
+      fill(weights, plane, problem.size, random);
+      if (weights.total() >= problem.classes) take_surplus(weights, plane, problem.classes);
+      if (weights.total() == problem.classes) {
+        found.push_back({blow_up(plane, weights.points()), fmt::format("plane PG(2,{}) with weighted points", q)});
+      }
+      if (q + 1 <= problem.size) break;  // nothing was emptied
+    }
   }
   std::stable_sort(found.begin(), found.end(), [](const NamedDesign& a, const NamedDesign& b) {
     return a.design.sets.size() < b.design.sets.size();

@@ -146,13 +146,18 @@ std::vector<std::pair<int, int>> excess_edges(int classes) {
 }  // namespace
 
 Design triple_covering(int classes, uint64_t seed) {
-  if (classes % 6 == 3) return bose((classes - 3) / 6);
-  if (classes % 6 == 1) return skolem((classes - 1) / 6);
   Design design{.classes = classes, .sets = {}};
-  const int64_t steps = 40 * static_cast<int64_t>(classes) * classes + 10'000;
-  for (uint64_t attempt = 0; design.sets.empty() && attempt < 100; ++attempt) {
-    design.sets = HillClimb(classes, excess_edges(classes), Random(seed).split(attempt).bits()).run(steps);
+  if (classes % 6 == 3) {
+    design = bose((classes - 3) / 6);
+  } else if (classes % 6 == 1) {
+    design = skolem((classes - 1) / 6);
+  } else {
+    const int64_t steps = 40 * static_cast<int64_t>(classes) * classes + 10'000;
+    for (uint64_t attempt = 0; design.sets.empty() && attempt < 100; ++attempt) {
+      design.sets = HillClimb(classes, excess_edges(classes), Random(seed).split(attempt).bits()).run(steps);
+    }
   }
+  for (std::vector<int>& set : design.sets) std::sort(set.begin(), set.end());
   return design;
 }
 
