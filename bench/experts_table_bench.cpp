@@ -23,6 +23,7 @@
 #include "tessera/base/error.h"
 #include "tessera/base/file.h"
 #include "tessera/base/interrupt.h"
+#include "tessera/experts/adaptive.h"
 #include "tessera/experts/combine.h"
 #include "tessera/experts/dataset.h"
 #include "tessera/experts/fit.h"
@@ -129,6 +130,16 @@ nlohmann::json run_one(const Settings& settings, const Split& split, int size, u
                                      {"ece", scores.calibration_error},
                                      {"us_per_input", microseconds}};
   }
+  for (const Guarantee guarantee : {Guarantee::same_label, Guarantee::in_set}) {
+    const AdaptiveResult result = decide_adaptively(design, answers, {.guarantee = guarantee});
+    double asked = 0, right = 0;
+    for (size_t i = 0; i < result.asked.size(); ++i) {
+      asked += result.asked[i];
+      right += result.labels[i] == split.test.labels[i];
+    }
+    const auto rows = static_cast<double>(split.test.rows);
+    run["adaptive"][to_string(guarantee)] = {{"asked", asked / rows}, {"accuracy", right / rows}};
+  }
   return run;
 }
 
@@ -157,10 +168,11 @@ void print_table(const std::vector<nlohmann::json>& runs) {
   for (const auto& run : runs) by_size[run.at("R").get<int>()][run.at("seed").get<uint64_t>()] = run;
   if (by_size.empty()) return;
   fmt::print(
-      "accuracy % / NLL, means over seeds; last columns: quadratic minus centralised, points, paired over seeds\n");
+      "accuracy % / NLL, means over seeds; asked: experts per input for the label of the deficit rule; "
+      "last columns: quadratic minus centralised, points, paired over seeds\n");
   fmt::print("  R    m seeds in-set");
   for (const Rule rule : all_rules()) fmt::print(" {:>16}", to_string(rule));
-  fmt::print("  work  quadratic - centralised\n");
+  fmt::print("  asked  work  quadratic - centralised\n");
   const auto& centralised = by_size.begin()->second;
   for (const auto& [size, seeds] : by_size) {
     const auto mean = [&](auto value) {
@@ -177,6 +189,12 @@ void print_table(const std::vector<nlohmann::json>& runs) {
       };
       fmt::print(" {:>8.2f} / {:5.3f}", 100 * of("accuracy"), of("nll"));
     }
+    double asked = 0, known = 0;
+    for (const auto& [seed, run] : seeds) {
+      if (!run.contains("adaptive")) continue;
+      asked += run.at("adaptive").at("same-label").at("asked").get<double>(), ++known;
+    }
+    fmt::print(" {:>6}", known > 0 ? fmt::format("{:.2f}", asked / known) : "-");
     std::vector<double> gaps;
     for (const auto& [seed, run] : seeds) {
       if (!centralised.contains(seed)) continue;
