@@ -249,9 +249,8 @@ class Host {
                     problem_.query_stride[1], heads);
         for (int32_t unit = segment + warp; unit < segment_end; unit += shape_.warps) {
           const PageAt at = page_at(problem_, job, unit - job.begin);
-          state.scores(problem_.keys + at.page * Page::kKeyPage);
-          state.probabilities(problem_.scale_log2, at.rows);
-          state.values(problem_.values + at.page * Page::kValuePage);
+          state.attend(problem_.keys + at.page * Page::kKeyPage, problem_.values + at.page * Page::kValuePage,
+                       problem_.scale_log2, at.rows);
         }
         state.finish(out.data() + warp * kHeadsPerPass * kDim, max.data() + warp * kHeadsPerPass,
                      sum.data() + warp * kHeadsPerPass, heads);

@@ -24,17 +24,18 @@ __device__ __forceinline__ void wait_for_previous() {
 #endif
 }
 
-// A page's copy into shared memory: request() by all lanes of the warp, then wait().
+// Copies into shared memory that one barrier counts: request() all of them by all lanes of the warp, then wait().
 struct PageCopy {
-  uint8_t* shared;
   uint64_t* barrier;
 
-  __device__ __forceinline__ void request(const uint8_t* from, int bytes, int lane) const {
+  __device__ __forceinline__ void expect(int bytes, int lane) const {
 #if __CUDA_ARCH__ >= 900
-    if (lane == 0) {
-      ptx::mbarrier_arrive_expect(barrier, static_cast<uint32_t>(bytes));
-      ptx::bulk_load(shared, from, static_cast<uint32_t>(bytes), barrier);
-    }
+    if (lane == 0) ptx::mbarrier_arrive_expect(barrier, static_cast<uint32_t>(bytes));
+#endif
+  }
+  __device__ __forceinline__ void request(uint8_t* shared, const uint8_t* from, int bytes, int lane) const {
+#if __CUDA_ARCH__ >= 900
+    if (lane == 0) ptx::bulk_load(shared, from, static_cast<uint32_t>(bytes), barrier);
 #else
     for (int i = lane; i < bytes / 16; i += kWarp) {
       reinterpret_cast<uint4*>(shared)[i] = reinterpret_cast<const uint4*>(from)[i];
@@ -47,12 +48,18 @@ struct PageCopy {
     ptx::mbarrier_wait(barrier, parity);
 #endif
   }
+  // After ordinary writes to the memory that the next request fills.
+  __device__ __forceinline__ void release() const {
+#if __CUDA_ARCH__ >= 900
+    ptx::fence_proxy_async();
+#endif
+  }
 };
 
 template <typename Pages, int kDim>
 struct DecodeShared {
   using Shape = PageShape<Pages, kDim>;
-  static constexpr int kBarriers = kMaxWarps * 16;
+  static constexpr int kBarriers = kMaxWarps * 8;
   static constexpr int kStage = Shape::kKeyPage + Shape::kValuePage;
 
   static constexpr int bytes(int warps, int heads) { return kBarriers + warps * (kStage + heads * (kDim + 2) * 4); }
@@ -88,18 +95,15 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  auto* barriers = reinterpret_cast<uint64_t*>(memory);
   uint8_t* stage = memory + Shared::kBarriers + warp * Shared::kStage;
   auto* merge_out = reinterpret_cast<float*>(memory + Shared::kBarriers + warps * Shared::kStage);
   const int merge_heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
   float* merge_max = merge_out + warps * merge_heads * kDim;
   float* merge_sum = merge_max + warps * merge_heads;
-  const PageCopy keys = {stage, barriers + 2 * warp};
-  const PageCopy values = {stage + Shape::kKeyPage, barriers + 2 * warp + 1};
+  const PageCopy copy = {reinterpret_cast<uint64_t*>(memory) + warp};
 #if __CUDA_ARCH__ >= 900
   if (lane == 0) {
-    ptx::mbarrier_init(keys.barrier, 1);
-    ptx::mbarrier_init(values.barrier, 1);
+    ptx::mbarrier_init(copy.barrier, 1);
     ptx::fence_barrier_init();
   }
   __syncwarp();
@@ -121,15 +125,14 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
     if (at >= ahead.end) ahead = job_at(problem, at);
     return page_at(problem, ahead, at - ahead.begin);
   };
-  const auto request_keys = [&](const PageAt& at) {
-    if (at.page >= 0) keys.request(problem.keys + at.page * Shape::kKeyPage, Shape::kKeyPage, lane);
-  };
-  const auto request_values = [&](const PageAt& at) {
-    if (at.page >= 0) values.request(problem.values + at.page * Shape::kValuePage, Shape::kValuePage, lane);
+  const auto request = [&](const PageAt& at) {
+    if (at.page < 0) return;
+    copy.expect(Shape::kKeyPage + Shape::kValuePage, lane);
+    copy.request(stage, problem.keys + at.page * Shape::kKeyPage, Shape::kKeyPage, lane);
+    copy.request(stage + Shape::kKeyPage, problem.values + at.page * Shape::kValuePage, Shape::kValuePage, lane);
   };
   PageAt now = look_up(unit);
-  request_keys(now);
-  request_values(now);
+  request(now);
   PageAt next = look_up(unit + warps);
 
   DecodeWarp<Pages, kDim> state;
@@ -144,17 +147,12 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
                 problem.query_stride[1], heads);
     for (; unit < segment_end; unit += warps) {
       const PageAt later = look_up(unit + 2 * warps);
-      keys.wait(parity);
-      state.scores(stage);
+      copy.wait(parity);
+      if (now.rows < kPageRows) clear_rows<Pages, kDim>(stage + Shape::kKeyPage, now.rows, lane);
+      state.attend(stage, stage + Shape::kKeyPage, problem.scale_log2, now.rows);
+      if (now.rows < kPageRows) copy.release();
       __syncwarp();
-      request_keys(next);
-      state.probabilities(problem.scale_log2, now.rows);
-      values.wait(parity);
-      if (now.rows < kPageRows) clear_rows<Pages, kDim>(values.shared, now.rows, lane);
-      state.values(values.shared);
-      if (now.rows < kPageRows) ptx::fence_proxy_async();
-      __syncwarp();
-      request_values(next);
+      request(next);
       now = next;
       next = later;
       parity ^= 1;
