@@ -260,8 +260,12 @@ struct Grid {
   bool early = false;  // may start while the kernel before it still runs
 };
 
+// All kernels ask for the same division of L1 and shared memory: a multiprocessor must be idle to change it.
 template <typename Problem>
 cudaError_t launch(void (*kernel)(Problem), const Problem& problem, const Grid& grid, cudaStream_t stream) {
+  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                  cudaSharedmemCarveoutMaxShared);
+  if (status != cudaSuccess) return status;
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
