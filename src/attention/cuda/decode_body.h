@@ -58,15 +58,22 @@ struct DecodeWarp {
     });
   }
 
-  // One page, 16 rows at a time: the loop stays rolled, because a kernel of few pages per warp is bound by the fetch of
-  // its code. Codes of values of rows from `rows` on must be finite numbers.
-  TESSERA_SIMT void attend(const uint8_t* keys, const uint8_t* values_page, float scale_log2, int32_t rows) {
-    start_page(keys);
+  // One page, 16 rows at a time: ready(i) returns when rows [16 i, 16 i + 16) of keys and values are there (with i = 0
+  // the parameters of the keys too), done(i) may overwrite them. Codes of values of rows from `rows` on must be finite
+  // numbers.
+  template <typename Ready, typename Done>
+  TESSERA_SIMT void attend(const uint8_t* page, float scale_log2, int32_t rows, const Ready& ready, const Done& done) {
+    ready(0);
+    start_page(page);
     TESSERA_ROLLED
-    for (int tile = 0; tile * 16 < rows; ++tile) {
-      scores(keys, tile);
-      probabilities(scale_log2, rows - tile * 16);
-      values(values_page, tile);
+    for (int tile = 0; tile < kPageRows / 16; ++tile) {
+      if (tile > 0) ready(tile);
+      if (tile * 16 < rows) {
+        scores(page, tile);
+        probabilities(scale_log2, rows - tile * 16);
+        values(page + Shape::kKeyPage, tile);
+      }
+      done(tile);
     }
   }
 
