@@ -249,9 +249,12 @@ class Host {
                     problem_.query_stride[1], heads);
         for (int32_t unit = segment + warp; unit < segment_end; unit += shape_.warps) {
           const PageAt at = page_at(problem_, job, unit - job.begin);
-          state.scores(problem_.keys + at.page * Page::kKeyPage);
-          state.probabilities(problem_.scale_log2, at.rows);
-          state.values(problem_.values + at.page * Page::kValuePage);
+          std::vector<uint8_t> page(problem_.keys + at.page * Page::kKeyPage,
+                                    problem_.keys + (at.page + 1) * Page::kKeyPage);
+          const uint8_t* values = problem_.values + at.page * Page::kValuePage;
+          page.insert(page.end(), values, values + Page::kValuePage);
+          state.attend(
+              page.data(), problem_.scale_log2, at.rows, [](int) {}, [](int) {});
         }
         state.finish(out.data() + warp * kHeadsPerPass * kDim, max.data() + warp * kHeadsPerPass,
                      sum.data() + warp * kHeadsPerPass, heads);

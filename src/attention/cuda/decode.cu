@@ -9,7 +9,8 @@
 namespace tessera::attention::cuda {
 namespace {
 
-constexpr int kMaxWarps = 12;  // of a block; the register file then has 168 registers for a thread
+constexpr int kMaxWarps = 12;            // of a block; the register file then has 168 registers for a thread
+constexpr int kChunks = kPageRows / 16;  // of a page, each with a barrier of its own
 constexpr int kHopperShared = 232448;
 
 // A kernel that was launched early starts reading what the one before wrote only after wait_for_previous().
@@ -24,17 +25,18 @@ __device__ __forceinline__ void wait_for_previous() {
 #endif
 }
 
-// A page's copy into shared memory: request() by all lanes of the warp, then wait().
+// Copies into shared memory that one barrier counts: request() all of them by all lanes of the warp, then wait().
 struct PageCopy {
-  uint8_t* shared;
   uint64_t* barrier;
 
-  __device__ __forceinline__ void request(const uint8_t* from, int bytes, int lane) const {
+  __device__ __forceinline__ void expect(int bytes, int lane) const {
 #if __CUDA_ARCH__ >= 900
-    if (lane == 0) {
-      ptx::mbarrier_arrive_expect(barrier, static_cast<uint32_t>(bytes));
-      ptx::bulk_load(shared, from, static_cast<uint32_t>(bytes), barrier);
-    }
+    if (lane == 0) ptx::mbarrier_arrive_expect(barrier, static_cast<uint32_t>(bytes));
+#endif
+  }
+  __device__ __forceinline__ void request(uint8_t* shared, const uint8_t* from, int bytes, int lane) const {
+#if __CUDA_ARCH__ >= 900
+    if (lane == 0) ptx::bulk_load(shared, from, static_cast<uint32_t>(bytes), barrier);
 #else
     for (int i = lane; i < bytes / 16; i += kWarp) {
       reinterpret_cast<uint4*>(shared)[i] = reinterpret_cast<const uint4*>(from)[i];
@@ -47,12 +49,18 @@ struct PageCopy {
     ptx::mbarrier_wait(barrier, parity);
 #endif
   }
+  // After ordinary writes to the memory that the next request fills.
+  __device__ __forceinline__ void release() const {
+#if __CUDA_ARCH__ >= 900
+    ptx::fence_proxy_async();
+#endif
+  }
 };
 
 template <typename Pages, int kDim>
 struct DecodeShared {
   using Shape = PageShape<Pages, kDim>;
-  static constexpr int kBarriers = kMaxWarps * 16;
+  static constexpr int kBarriers = kMaxWarps * 8 * kChunks;
   static constexpr int kStage = Shape::kKeyPage + Shape::kValuePage;
 
   static constexpr int bytes(int warps, int heads) { return kBarriers + warps * (kStage + heads * (kDim + 2) * 4); }
@@ -63,20 +71,45 @@ struct DecodeShared {
   static constexpr int kWarps = warps(kHopperShared, 1);  // at most
 };
 
-// Rows that count nothing must hold finite numbers.
+// Rows of a chunk that count nothing must hold finite numbers.
 template <typename Pages, int kDim>
-__device__ __forceinline__ void clear_rows(uint8_t* page, int32_t rows, int lane) {
+__device__ __forceinline__ void clear_rows(uint8_t* page, int32_t rows, int chunk, int lane) {
   using Shape = PageShape<Pages, kDim>;
-  for (int i = rows * Shape::kRowBytes / 4 + lane; i < Shape::kCodeBytes / 4; i += kWarp) {
+  const int first = rows > 16 * chunk ? rows : 16 * chunk;
+  const int end = 16 * chunk + 16;
+  for (int i = first * Shape::kRowBytes / 4 + lane; i < end * Shape::kRowBytes / 4; i += kWarp) {
     reinterpret_cast<uint32_t*>(page)[i] = 0;
   }
   if constexpr (Pages::kScaled) {
     auto* parameters = reinterpret_cast<uint16_t*>(page + Shape::kCodeBytes);
-    for (int i = lane; i < Shape::kValueParameters / 2; i += kWarp) {
-      if (i % kPageRows >= rows) parameters[i] = 0;
+    for (int row = first + lane; row < end; row += kWarp) {
+      parameters[row] = 0;
+      if constexpr (Pages::kZeroed) parameters[kPageRows + row] = 0;
     }
   }
   __syncwarp();
+}
+
+// Asks for 16 rows of keys and values and their parameters; those of the keys come with the first chunk.
+template <typename Pages, int kDim>
+__device__ __forceinline__ void request_chunk(const DecodeProblem& problem, int64_t page, const PageCopy& copy,
+                                              uint8_t* stage, int chunk, int lane) {
+  using Shape = PageShape<Pages, kDim>;
+  constexpr int kRows = 16 * Shape::kRowBytes;
+  constexpr int kParameters = Pages::kScaled ? 32 : 0;  // bytes of 16 scales
+  const uint8_t* keys = problem.keys + page * Shape::kKeyPage;
+  const uint8_t* values = problem.values + page * Shape::kValuePage;
+  uint8_t* to_values = stage + Shape::kKeyPage;
+  copy.expect(2 * kRows + (chunk == 0 ? Shape::kKeyParameters : 0) + kParameters * (1 + Pages::kZeroed), lane);
+  copy.request(stage + chunk * kRows, keys + chunk * kRows, kRows, lane);
+  if constexpr (Pages::kScaled) {
+    if (chunk == 0) copy.request(stage + Shape::kCodeBytes, keys + Shape::kCodeBytes, Shape::kKeyParameters, lane);
+    const int scales = Shape::kCodeBytes + chunk * kParameters;
+    copy.request(to_values + scales, values + scales, kParameters, lane);
+    const int zeros = scales + 2 * kPageRows;
+    if constexpr (Pages::kZeroed) copy.request(to_values + zeros, values + zeros, kParameters, lane);
+  }
+  copy.request(to_values + chunk * kRows, values + chunk * kRows, kRows, lane);
 }
 
 template <typename Pages, int kDim>
@@ -88,18 +121,15 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  auto* barriers = reinterpret_cast<uint64_t*>(memory);
   uint8_t* stage = memory + Shared::kBarriers + warp * Shared::kStage;
   auto* merge_out = reinterpret_cast<float*>(memory + Shared::kBarriers + warps * Shared::kStage);
   const int merge_heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
   float* merge_max = merge_out + warps * merge_heads * kDim;
   float* merge_sum = merge_max + warps * merge_heads;
-  const PageCopy keys = {stage, barriers + 2 * warp};
-  const PageCopy values = {stage + Shape::kKeyPage, barriers + 2 * warp + 1};
+  auto* barriers = reinterpret_cast<uint64_t*>(memory) + warp * kChunks;
 #if __CUDA_ARCH__ >= 900
   if (lane == 0) {
-    ptx::mbarrier_init(keys.barrier, 1);
-    ptx::mbarrier_init(values.barrier, 1);
+    for (int i = 0; i < kChunks; ++i) ptx::mbarrier_init(barriers + i, 1);
     ptx::fence_barrier_init();
   }
   __syncwarp();
@@ -121,15 +151,11 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
     if (at >= ahead.end) ahead = job_at(problem, at);
     return page_at(problem, ahead, at - ahead.begin);
   };
-  const auto request_keys = [&](const PageAt& at) {
-    if (at.page >= 0) keys.request(problem.keys + at.page * Shape::kKeyPage, Shape::kKeyPage, lane);
-  };
-  const auto request_values = [&](const PageAt& at) {
-    if (at.page >= 0) values.request(problem.values + at.page * Shape::kValuePage, Shape::kValuePage, lane);
+  const auto request = [&](const PageAt& at, int chunk) {
+    if (at.page >= 0) request_chunk<Pages, kDim>(problem, at.page, {barriers + chunk}, stage, chunk, lane);
   };
   PageAt now = look_up(unit);
-  request_keys(now);
-  request_values(now);
+  for (int chunk = 0; chunk < kChunks; ++chunk) request(now, chunk);
   PageAt next = look_up(unit + warps);
 
   DecodeWarp<Pages, kDim> state;
@@ -144,19 +170,17 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
                 problem.query_stride[1], heads);
     for (; unit < segment_end; unit += warps) {
       const PageAt later = look_up(unit + 2 * warps);
-      keys.wait(parity);
-      state.scores(stage);
-      __syncwarp();
-      request_keys(next);
-      state.probabilities(problem.scale_log2, now.rows);
-      values.wait(parity);
-      if (now.rows < kPageRows) clear_rows<Pages, kDim>(values.shared, now.rows, lane);
-      state.values(values.shared);
-#if __CUDA_ARCH__ >= 900
-      if (now.rows < kPageRows) ptx::fence_proxy_async();
-#endif
-      __syncwarp();
-      request_values(next);
+      state.attend(
+          stage, problem.scale_log2, now.rows,
+          [&](int chunk) {
+            PageCopy{barriers + chunk}.wait(parity);
+            if (now.rows < kPageRows) clear_rows<Pages, kDim>(stage + Shape::kKeyPage, now.rows, chunk, lane);
+          },
+          [&](int chunk) {
+            if (now.rows < kPageRows) PageCopy{barriers + chunk}.release();
+            __syncwarp();
+            request(next, chunk);
+          });
       now = next;
       next = later;
       parity ^= 1;
@@ -264,8 +288,12 @@ struct Grid {
   bool early = false;  // may start while the kernel before it still runs
 };
 
+// All kernels ask for the same division of L1 and shared memory: a multiprocessor must be idle to change it.
 template <typename Problem>
 cudaError_t launch(void (*kernel)(Problem), const Problem& problem, const Grid& grid, cudaStream_t stream) {
+  const cudaError_t status =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  if (status != cudaSuccess) return status;
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

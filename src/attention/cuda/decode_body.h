@@ -19,7 +19,6 @@
 
 namespace tessera::attention::cuda {
 
-constexpr int kRowTiles = kPageRows / 16;
 TESSERA_SIMT inline float minus_infinity() { return -INFINITY; }
 
 template <typename Pages, int kDim>
@@ -27,10 +26,12 @@ struct DecodeWarp {
   using Shape = PageShape<Pages, kDim>;
   using Operand = typename Pages::Operand;
 
-  Lanes<uint32_t> query[Shape::kPairs];  // of head lane / 4
-  Lanes<float> out[Shape::kTiles][4];    // times kValueUnit
-  Lanes<float> max[2], sum[2], zero[2];  // of heads 2 * (lane % 4) and the next; sum and zero over this lane's rows
-  Lanes<float> score[kRowTiles][4];
+  Lanes<uint32_t> query[Shape::kPairs];   // of head lane / 4
+  Lanes<float> out[Shape::kTiles][4];     // times kValueUnit
+  Lanes<float> max[2], sum[2], zero[2];   // of heads 2 * (lane % 4) and the next; sum and zero over this lane's rows
+  Lanes<uint32_t> scaled[Shape::kPairs];  // queries times the scales of the page's keys
+  Lanes<float> base[4];                   // queries times the zeros of the page's keys
+  Lanes<float> score[4];                  // of 16 rows; then their probabilities
 
   // `queries`: the first head of the pass; heads from `heads` on are zero.
   TESSERA_SIMT void start(const uint16_t* queries, int64_t head_stride, int32_t heads) {
@@ -57,104 +58,22 @@ struct DecodeWarp {
     });
   }
 
-  // score = q.k for the 64 rows of a key page.
-  TESSERA_SIMT void scores(const uint8_t* page) {
-    Lanes<float> base[4];
-    warp_each([&](int lane) {
-      for (int r = 0; r < 4; ++r) base[r][lane] = 0;
-    });
-    if constexpr (Pages::kZeroed) {
-      TESSERA_UNROLL
-      for (int step = 0; step < Shape::kPairs / 2; ++step) {
-        Lanes<uint32_t> a[4];
-        warp_each([&](int lane) {
-          a[0][lane] = a[1][lane] = parameter(page, 1, lane, 2 * step);
-          a[2][lane] = a[3][lane] = parameter(page, 1, lane, 2 * step + 1);
-        });
-        const Lanes<uint32_t> b[2] = {query[2 * step], query[2 * step + 1]};
-        multiply_add<Operand>(base, a, b);
+  // One page, 16 rows at a time: ready(i) returns when rows [16 i, 16 i + 16) of keys and values are there (with i = 0
+  // the parameters of the keys too), done(i) may overwrite them. Codes of values of rows from `rows` on must be finite
+  // numbers.
+  template <typename Ready, typename Done>
+  TESSERA_SIMT void attend(const uint8_t* page, float scale_log2, int32_t rows, const Ready& ready, const Done& done) {
+    ready(0);
+    start_page(page);
+    TESSERA_ROLLED
+    for (int tile = 0; tile < kPageRows / 16; ++tile) {
+      if (tile > 0) ready(tile);
+      if (tile * 16 < rows) {
+        scores(page, tile);
+        probabilities(scale_log2, rows - tile * 16);
+        values(page + Shape::kKeyPage, tile);
       }
-    }
-    TESSERA_UNROLL
-    for (int tile = 0; tile < kRowTiles; ++tile) {
-      for (int r = 0; r < 4; ++r) score[tile][r] = base[r];
-    }
-    TESSERA_UNROLL
-    for (int unit = 0; unit < Shape::kKeyUnits; ++unit) score_unit(page, unit);
-  }
-
-  // Softmax of the scores and, after it, probabilities in place of them. Rows from `rows` on count nothing.
-  TESSERA_SIMT void probabilities(float scale_log2, int32_t rows) {
-    Lanes<float> top[2];
-    warp_each([&](int lane) {
-      for (int h = 0; h < 2; ++h) top[h][lane] = minus_infinity();
-      TESSERA_UNROLL
-      for (int tile = 0; tile < kRowTiles; ++tile) {
-        for (int r = 0; r < 4; ++r) {
-          const bool valid = tile * 16 + lane / 4 + r / 2 * 8 < rows;
-          const float x = valid ? score[tile][r][lane] * scale_log2 : minus_infinity();
-          score[tile][r][lane] = x;
-          top[r % 2][lane] = x > top[r % 2][lane] ? x : top[r % 2][lane];
-        }
-      }
-    });
-    for (int h = 0; h < 2; ++h) {
-      for (int mask = 4; mask < kWarp; mask *= 2) warp_max(top[h], mask);
-    }
-    warp_each([&](int lane) {
-      float shift[2];
-      for (int h = 0; h < 2; ++h) {
-        const float next = top[h][lane] > max[h][lane] ? top[h][lane] : max[h][lane];
-        shift[h] = next == minus_infinity() ? 0 : next;
-        const float factor = exp2_fast(max[h][lane] - shift[h]);
-        max[h][lane] = next;
-        sum[h][lane] *= factor;
-        zero[h][lane] *= factor;
-        TESSERA_UNROLL
-        for (int tile = 0; tile < Shape::kTiles; ++tile) {
-          out[tile][h][lane] *= factor;
-          out[tile][h + 2][lane] *= factor;
-        }
-      }
-      TESSERA_UNROLL
-      for (int tile = 0; tile < kRowTiles; ++tile) {
-        for (int r = 0; r < 4; ++r) {
-          const float p = exp2_fast(score[tile][r][lane] - shift[r % 2]);
-          score[tile][r][lane] = p;
-          sum[r % 2][lane] += p;
-        }
-      }
-    });
-  }
-
-  // out += probabilities x values of a page. Codes of rows that count nothing must be finite numbers.
-  TESSERA_SIMT void values(const uint8_t* page) {
-    TESSERA_UNROLL
-    for (int tile = 0; tile < kRowTiles; ++tile) {
-      Lanes<uint32_t> b[2];
-      warp_each([&](int lane) {
-        for (int side = 0; side < 2; ++side) {
-          float p0 = score[tile][2 * side][lane];
-          float p1 = score[tile][2 * side + 1][lane];
-          if constexpr (Pages::kScaled) {
-            const int row = tile * 16 + lane / 4 + side * 8;
-            const auto* scales = reinterpret_cast<const uint16_t*>(page + Shape::kCodeBytes);
-            if constexpr (Pages::kZeroed) {
-              const float z = Half::decode(scales[kPageRows + row]);
-              zero[0][lane] += p0 * z;
-              zero[1][lane] += p1 * z;
-            }
-            const float scale = Half::decode(scales[row]) * kValueBoost;
-            p0 *= scale;
-            p1 *= scale;
-          }
-          b[side][lane] = Operand::pack(p0, p1);
-        }
-      });
-      transpose(b[0]);
-      transpose(b[1]);
-      TESSERA_UNROLL
-      for (int unit = 0; unit < Shape::kValueUnits; ++unit) value_unit(page, tile, unit, b);
+      done(tile);
     }
   }
 
@@ -197,48 +116,128 @@ struct DecodeWarp {
     return bits[0];
   }
 
-  TESSERA_SIMT void score_unit(const uint8_t* page, int unit) {
+  TESSERA_SIMT void start_page(const uint8_t* page) {
+    warp_each([&](int lane) {
+      for (int r = 0; r < 4; ++r) base[r][lane] = 0;
+      TESSERA_UNROLL
+      for (int pair = 0; pair < Shape::kPairs; ++pair) {
+        scaled[pair][lane] = query[pair][lane];
+        if constexpr (Pages::kScaled) {
+          uint32_t scale = parameter(page, 0, lane, pair);
+          if constexpr (Pages::kCodeUnit != 1) scale = Half::multiply(scale, 0x5c005c00u);  // 256
+          scaled[pair][lane] = Half::multiply(query[pair][lane], scale);
+        }
+      }
+    });
+    if constexpr (Pages::kZeroed) {
+      TESSERA_UNROLL
+      for (int step = 0; step < Shape::kPairs / 2; ++step) {
+        Lanes<uint32_t> a[4];
+        warp_each([&](int lane) {
+          a[0][lane] = a[1][lane] = parameter(page, 1, lane, 2 * step);
+          a[2][lane] = a[3][lane] = parameter(page, 1, lane, 2 * step + 1);
+        });
+        const Lanes<uint32_t> b[2] = {query[2 * step], query[2 * step + 1]};
+        multiply_add<Operand>(base, a, b);
+      }
+    }
+  }
+
+  // score = q.k for 16 rows of a key page.
+  TESSERA_SIMT void scores(const uint8_t* page, int tile) {
+    for (int r = 0; r < 4; ++r) score[r] = base[r];
+    TESSERA_UNROLL
+    for (int unit = 0; unit < Shape::kKeyUnits; ++unit) score_unit(page, tile, unit);
+  }
+
+  // Online softmax: probabilities in place of the scores. Rows from `rows` on count nothing.
+  TESSERA_SIMT void probabilities(float scale_log2, int32_t rows) {
+    Lanes<float> top[2];
+    warp_each([&](int lane) {
+      for (int r = 0; r < 4; ++r) {
+        const bool valid = lane / 4 + r / 2 * 8 < rows;
+        score[r][lane] = valid ? score[r][lane] * scale_log2 : minus_infinity();
+      }
+      for (int h = 0; h < 2; ++h) {
+        top[h][lane] = score[h][lane] > score[h + 2][lane] ? score[h][lane] : score[h + 2][lane];
+      }
+    });
+    for (int h = 0; h < 2; ++h) {
+      for (int mask = 4; mask < kWarp; mask *= 2) warp_max(top[h], mask);
+    }
+    warp_each([&](int lane) {
+      for (int h = 0; h < 2; ++h) {
+        const float next = top[h][lane] > max[h][lane] ? top[h][lane] : max[h][lane];
+        const float shift = next == minus_infinity() ? 0 : next;
+        const float factor = exp2_fast(max[h][lane] - shift);
+        max[h][lane] = next;
+        zero[h][lane] *= factor;
+        TESSERA_UNROLL
+        for (int tile = 0; tile < Shape::kTiles; ++tile) {
+          out[tile][h][lane] *= factor;
+          out[tile][h + 2][lane] *= factor;
+        }
+        for (int r = h; r < 4; r += 2) score[r][lane] = exp2_fast(score[r][lane] - shift);
+        sum[h][lane] = sum[h][lane] * factor + (score[h][lane] + score[h + 2][lane]);
+      }
+    });
+  }
+
+  // out += probabilities x values of 16 rows of a page.
+  TESSERA_SIMT void values(const uint8_t* page, int tile) {
+    Lanes<uint32_t> b[2];
+    warp_each([&](int lane) {
+      for (int side = 0; side < 2; ++side) {
+        float p0 = score[2 * side][lane];
+        float p1 = score[2 * side + 1][lane];
+        if constexpr (Pages::kScaled) {
+          const int row = tile * 16 + lane / 4 + side * 8;
+          const auto* scales = reinterpret_cast<const uint16_t*>(page + Shape::kCodeBytes);
+          if constexpr (Pages::kZeroed) {
+            const float z = Half::decode(scales[kPageRows + row]);
+            zero[0][lane] += p0 * z;
+            zero[1][lane] += p1 * z;
+          }
+          const float scale = Half::decode(scales[row]) * kValueBoost;
+          p0 *= scale;
+          p1 *= scale;
+        }
+        b[side][lane] = Operand::pack(p0, p1);
+      }
+    });
+    transpose(b[0]);
+    transpose(b[1]);
+    TESSERA_UNROLL
+    for (int unit = 0; unit < Shape::kValueUnits; ++unit) value_unit(page, tile, unit, b);
+  }
+
+  TESSERA_SIMT void score_unit(const uint8_t* page, int tile, int unit) {
     constexpr int kWords = Shape::kKeyBytes / 4;
     constexpr int kPairsOfWord = 16 / Pages::kBits;
-    Lanes<uint32_t> q[Shape::kKeyPairs];
+    Lanes<uint32_t> a[Shape::kKeyPairs / 2][4];
     warp_each([&](int lane) {
       TESSERA_UNROLL
-      for (int pair = 0; pair < Shape::kKeyPairs; ++pair) {
-        const int index = unit * Shape::kKeyPairs + pair;
-        q[pair][lane] = query[index][lane];
-        if constexpr (Pages::kScaled) {
-          uint32_t scale = parameter(page, 0, lane, index);
-          if constexpr (Pages::kCodeUnit != 1) scale = Half::multiply(scale, 0x5c005c00u);  // 256
-          q[pair][lane] = Half::multiply(q[pair][lane], scale);
+      for (int side = 0; side < 2; ++side) {
+        const int row = tile * 16 + lane / 4 + 8 * side;
+        uint32_t words[kWords];
+        load_words(words, page + row * Shape::kRowBytes + (unit * 4 + lane % 4) * Shape::kKeyBytes);
+        TESSERA_UNROLL
+        for (int w = 0; w < kWords; ++w) {
+          uint32_t pairs[kPairsOfWord];
+          Pages::key_pairs(words[w], pairs);
+          TESSERA_UNROLL
+          for (int i = 0; i < kPairsOfWord; ++i) {
+            const int pair = w * kPairsOfWord + i;
+            a[pair / 2][side + 2 * (pair % 2)][lane] = pairs[i];
+          }
         }
       }
     });
     TESSERA_UNROLL
-    for (int tile = 0; tile < kRowTiles; ++tile) {
-      Lanes<uint32_t> a[Shape::kKeyPairs / 2][4];
-      warp_each([&](int lane) {
-        TESSERA_UNROLL
-        for (int side = 0; side < 2; ++side) {
-          const int row = tile * 16 + lane / 4 + 8 * side;
-          uint32_t words[kWords];
-          load_words(words, page + row * Shape::kRowBytes + (unit * 4 + lane % 4) * Shape::kKeyBytes);
-          TESSERA_UNROLL
-          for (int w = 0; w < kWords; ++w) {
-            uint32_t pairs[kPairsOfWord];
-            Pages::key_pairs(words[w], pairs);
-            TESSERA_UNROLL
-            for (int i = 0; i < kPairsOfWord; ++i) {
-              const int pair = w * kPairsOfWord + i;
-              a[pair / 2][side + 2 * (pair % 2)][lane] = pairs[i];
-            }
-          }
-        }
-      });
-      TESSERA_UNROLL
-      for (int step = 0; step < Shape::kKeyPairs / 2; ++step) {
-        const Lanes<uint32_t> b[2] = {q[2 * step], q[2 * step + 1]};
-        multiply_add<Operand>(score[tile], a[step], b);
-      }
+    for (int step = 0; step < Shape::kKeyPairs / 2; ++step) {
+      const int first = unit * Shape::kKeyPairs + 2 * step;
+      const Lanes<uint32_t> b[2] = {scaled[first], scaled[first + 1]};
+      multiply_add<Operand>(score, a[step], b);
     }
   }
 

@@ -64,7 +64,7 @@ TESSERA_SIMT inline void page_bounds(const uint16_t* queries, int64_t head_strid
   }
 }
 
-constexpr int kSelectThreads = 1024;
+constexpr int kSelectThreads = 512;
 using SelectBlock = Block<kSelectThreads>;
 
 struct SelectShared {
@@ -89,7 +89,9 @@ TESSERA_SIMT inline void inclusive_sums(const SelectBlock& block, uint32_t (&sca
   const uint32_t own = within_warp(scan[0][thread]);
   if (lane == kWarp - 1) scan[1][thread / kWarp] = own;
   __syncthreads();
-  const uint32_t totals = within_warp(scan[1][lane]);  // 32 warps: every warp sums all of them
+  constexpr int kWarps = kSelectThreads / kWarp;
+  static_assert(kWarps <= kWarp);
+  const uint32_t totals = within_warp(lane < kWarps ? scan[1][lane] : 0);
   const int warp = thread / kWarp;
   const uint32_t before = __shfl_sync(0xffffffffu, totals, warp > 0 ? warp - 1 : 0);
   scan[0][thread] = own + (warp > 0 ? before : 0);
