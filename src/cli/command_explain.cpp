@@ -103,6 +103,8 @@ Explainers make_explainers(const ExplainCommand& command, const Prepared& prepar
   for (const Output& output : prepared.outputs) {
     Options options = options_of(command);
     const std::string about = prepared.outputs.size() > 1 ? output.name + ": " : "";
+    const auto before = kept.find(output.name);
+    const std::string learned = before != kept.end() && before->is_string() ? before->get<std::string>() : "";
     try {
       if (command.tune) {
         const Tuning tuning = tune(prepared.view, output.values, prepared.features, options);
@@ -110,7 +112,7 @@ Explainers make_explainers(const ExplainCommand& command, const Prepared& prepar
         result.remarks.push_back(about + tuning.reason);
       }
       result.made.push_back(std::make_unique<Explainer>(prepared.view, output.values, prepared.features, options,
-                                                        prepared.index, kept.value(output.name, "")));
+                                                        prepared.index, learned));
     } catch (const Error& error) {
       throw Error(error.code(), "{}: output '{}': {}", command.data, output.name, error.what());
     }

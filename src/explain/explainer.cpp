@@ -155,7 +155,7 @@ struct Explainer::Implementation {
   bool restore(std::string_view text) {
     if (text.empty()) return false;
     const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-    if (!json.is_object() || json.value("key", "") != key()) return false;
+    if (!json.is_object() || !json.contains("key") || json["key"] != key()) return false;
     auto restored = std::make_unique<KernelModel>(problem, *search);
     try {
       restored->restore(json.at("regions"));

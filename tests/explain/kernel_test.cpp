@@ -198,7 +198,8 @@ TEST(KernelModel, WhatAnotherTableTaughtIsNotUsed) {
   (void)teacher.explain(simulation.query);
   const Explainer plain(simulation.view(), simulation.outputs, simulation.features, Options{});
   const double expected = plain.explain(simulation.query).features[0].upper;
-  for (const std::string& text : {teacher.learned(), std::string("{"), std::string("[1, 2]")}) {
+  for (const std::string& text :
+       {teacher.learned(), std::string("{"), std::string("[1, 2]"), std::string(R"({"key": 1})")}) {
     const Explainer explainer(simulation.view(), simulation.outputs, simulation.features, Options{}, nullptr, text);
     EXPECT_EQ(explainer.explain(simulation.query).features[0].upper, expected);
   }
