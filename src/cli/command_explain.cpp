@@ -77,19 +77,42 @@ struct Explainers {
   std::vector<std::string> remarks;
 };
 
+// Kept beside the index of a large table, by output: what learning its kernel gave.
+std::filesystem::path learned_file(const ExplainCommand& command) { return command.index + ".learned"; }
+
+nlohmann::json read_learned(const ExplainCommand& command) {
+  if (command.index.empty() || !std::filesystem::exists(learned_file(command))) return nlohmann::json::object();
+  const nlohmann::json kept = nlohmann::json::parse(read_file(learned_file(command)), nullptr, false);
+  return kept.is_object() ? kept : nlohmann::json::object();
+}
+
+void keep_learned(const ExplainCommand& command, const Prepared& prepared, const Explainers& explainers) {
+  if (command.index.empty()) return;
+  const nlohmann::json before = read_learned(command);
+  nlohmann::json now = before;
+  for (size_t k = 0; k < explainers.made.size(); ++k) {
+    const std::string learned = explainers.made[k]->learned();
+    if (!learned.empty()) now[prepared.outputs[k].name] = learned;
+  }
+  if (now != before) write_file_atomically(learned_file(command), now.dump());
+}
+
 Explainers make_explainers(const ExplainCommand& command, const Prepared& prepared) {
   Explainers result;
+  const nlohmann::json kept = read_learned(command);
   for (const Output& output : prepared.outputs) {
     Options options = options_of(command);
     const std::string about = prepared.outputs.size() > 1 ? output.name + ": " : "";
+    const auto before = kept.find(output.name);
+    const std::string learned = before != kept.end() && before->is_string() ? before->get<std::string>() : "";
     try {
       if (command.tune) {
         const Tuning tuning = tune(prepared.view, output.values, prepared.features, options);
         options = tuning.options;
         result.remarks.push_back(about + tuning.reason);
       }
-      result.made.push_back(
-          std::make_unique<Explainer>(prepared.view, output.values, prepared.features, options, prepared.index));
+      result.made.push_back(std::make_unique<Explainer>(prepared.view, output.values, prepared.features, options,
+                                                        prepared.index, learned));
     } catch (const Error& error) {
       throw Error(error.code(), "{}: output '{}': {}", command.data, output.name, error.what());
     }
@@ -205,6 +228,7 @@ void run_explain(ExplainCommand& command) {
   } else {
     explain_points(command, *prepared, explainers, queries, document);
   }
+  keep_learned(command, *prepared, explainers);
   if (command.json) fmt::print("{}\n", dumped(document, 2));
 }
 

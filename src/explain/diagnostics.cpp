@@ -11,6 +11,7 @@ namespace tessera::explain {
 namespace {
 
 constexpr double kFarRatio = 4;           // distance to the data over the typical one near it
+constexpr double kBeyond = 0.2501;        // of a column's deviation, that a step may go beyond the rows used
 constexpr double kPoorFit = 0.3;          // held-out R2
 constexpr double kSaturated = 0.5;        // share of outputs at exactly 0 or 1
 constexpr double kIllConditioned = 1e10;  // of the published basis in raw units; 1e8 is usual at degree 4
@@ -43,7 +44,8 @@ std::string some_of(const std::vector<std::pair<double, std::string>>& found) {
 }
 
 // Features whose slope or step is read beyond the rows used.
-void warn_of_steps(const Problem& problem, std::span<const double> query, Explanation& explanation) {
+void warn_of_steps(const Problem& problem, const RowSearch& search, std::span<const double> query,
+                   Explanation& explanation) {
   std::vector<std::pair<double, std::string>> beyond;
   for (size_t j = 0; j < problem.features.size(); ++j) {
     if (problem.features[j].kind != ColumnKind::continuous) continue;
@@ -53,7 +55,9 @@ void warn_of_steps(const Problem& problem, std::span<const double> query, Explan
       range.high = std::max(range.high, problem.inputs.at(i, static_cast<int64_t>(j)));
     }
     const double half = problem.options.importance == ImportanceKind::difference ? problem.delta[j] / 2 : 0;
-    if (query[j] - half >= range.low && query[j] + half <= range.high) continue;
+    // Half of every step at the edge of the data lies beyond it; a default step then goes a quarter of a deviation.
+    const double room = half > 0 ? kBeyond * search.deviation()[j] : 0;
+    if (query[j] - half >= range.low - room && query[j] + half <= range.high + room) continue;
     beyond.emplace_back(
         std::abs(explanation.features[j].importance),
         half > 0 ? fmt::format("{} from {:.4g} to {:.4g} (the rows used have {:.4g} to {:.4g})",
@@ -99,12 +103,13 @@ void warn_of_extrapolation(const Problem& problem, const RowSearch& search, std:
     typical += distance.minCoeff() / static_cast<double>(near);
   }
   explanation.diagnostics.distance = typical > 0 ? nearest / typical : (nearest > 0 ? kFarRatio * 2 : 0);
-  if (explanation.diagnostics.distance > kFarRatio) {
+  // A gap that one row in a hundred has is not far, however close the rows on its other side are.
+  if (explanation.diagnostics.distance > kFarRatio && nearest > search.usual_gap()) {
     warn(explanation, Warning::extrapolation,
          fmt::format("The query lies {:.1f} times as far from the data as the records near it lie from each other.",
                      explanation.diagnostics.distance));
   }
-  warn_of_steps(problem, query, explanation);
+  warn_of_steps(problem, search, query, explanation);
 }
 
 // Published: the fit sees both categories or extrapolates. Others compare cells of rows that share all categories.

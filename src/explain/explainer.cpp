@@ -4,11 +4,13 @@
 #include <cmath>
 #include <limits>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "explain/baselines.h"
 #include "explain/diagnostics.h"
 #include "explain/forest_model.h"
+#include "explain/index_content.h"
 #include "explain/kernel_model.h"
 #include "explain/polynomial_basis.h"
 #include "explain/published.h"
@@ -26,7 +28,8 @@ constexpr double kKernelEnough = 0.95;     // held-out R2 at which `automatic` d
 // as a forest's of the same held-out error (development rows of COMPAS and German credit).
 constexpr double kForestGain = 0.8;
 constexpr double kForestGainOnSteps = 1.25;
-constexpr double kStepsBelow = 0.5;  // distinct outputs among a sample of rows, over their number
+constexpr int64_t kSampledOutputs = 64;  // that tell one output from another
+constexpr double kStepsBelow = 0.5;      // distinct outputs among a sample of rows, over their number
 
 void check_options(const Options& options) {
   const auto require = [](bool holds, const char* name, const char* expected, double found) {
@@ -136,6 +139,35 @@ struct Explainer::Implementation {
   Estimator chosen = Estimator::published;
   std::string choice;
 
+  // Everything that what is learned depends on.
+  std::string key() const {
+    const Options& o = problem.options;
+    std::string text = describe_table(problem.inputs, problem.features);
+    for (int64_t k = 0; k < kSampledOutputs; ++k) {
+      const int64_t row = k * (problem.inputs.rows - 1) / (kSampledOutputs - 1);
+      text += fmt::format(" {:.17g}", problem.outputs[static_cast<size_t>(row)]);
+    }
+    return text + fmt::format("; {} {} {} {} {} {} {} {} {}", to_string(o.estimator), static_cast<int>(o.importance),
+                              o.classification, o.output_known, o.neighbours, o.level, o.calibration, o.trees, o.seed);
+  }
+
+  // True when `text` was learned from this table with these options.
+  bool restore(std::string_view text) {
+    if (text.empty()) return false;
+    const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+    if (!json.is_object() || !json.contains("key") || json["key"] != key()) return false;
+    auto restored = std::make_unique<KernelModel>(problem, *search);
+    try {
+      restored->restore(json.at("regions"));
+      choice = json.at("choice").get<std::string>();
+    } catch (const nlohmann::json::exception& error) {
+      throw Error(ErrorCode::bad_file, "learned kernels: {}", error.what());
+    }
+    kernel = std::move(restored);
+    chosen = Estimator::kernel;
+    return true;
+  }
+
   void choose() {
     const Options& options = problem.options;
     chosen = options.estimator;
@@ -211,7 +243,7 @@ struct Explainer::Implementation {
 };
 
 Explainer::Explainer(TableView inputs, ColumnView outputs, std::vector<Feature> features, Options options,
-                     std::shared_ptr<const TableIndex> index)
+                     std::shared_ptr<const TableIndex> index, std::string_view learned)
     : implementation_(std::make_unique<Implementation>()) {
   check_options(options);
   Problem& problem = implementation_->problem;
@@ -246,7 +278,8 @@ Explainer::Explainer(TableView inputs, ColumnView outputs, std::vector<Feature> 
           options.degree, parameters, kMostParameters);
     }
   }
-  implementation_->choose();
+  const bool learns = options.estimator == Estimator::automatic || options.estimator == Estimator::kernel;
+  if (!learns || !implementation_->restore(learned)) implementation_->choose();
 }
 
 Explainer::~Explainer() = default;
@@ -304,5 +337,13 @@ TableView Explainer::inputs() const { return implementation_->problem.inputs; }
 ColumnView Explainer::outputs() const { return implementation_->problem.outputs; }
 Estimator Explainer::estimator() const { return implementation_->chosen; }
 std::string Explainer::choice() const { return implementation_->choice; }
+
+std::string Explainer::learned() const {
+  if (implementation_->chosen != Estimator::kernel) return {};
+  const nlohmann::json json = {{"key", implementation_->key()},
+                               {"choice", implementation_->choice},
+                               {"regions", implementation_->kernel->learned()}};
+  return json.dump();
+}
 
 }  // namespace tessera::explain

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 
 #include "explain/baselines.h"
@@ -23,6 +24,10 @@ class KernelModel {
   // exclude: row that must not take part, or -1.
   Explanation explain(std::span<const double> query, int64_t exclude) const;
   std::vector<double> predict(std::span<const double> query, const std::vector<std::vector<double>>& points) const;
+
+  // What was learned, to and from JSON (kernel_memory.cpp): the same answers without learning again.
+  nlohmann::json learned() const;
+  void restore(const nlohmann::json& learned);
 
   // Held-out error: records left out one at a time; rows get the record numbers. Mean squared error.
   double held_out_error(std::span<const int64_t> records) const;

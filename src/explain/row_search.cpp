@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+
 #include "explain/lanes.h"
 #include "tessera/base/error.h"
+#include "tessera/base/random.h"
 
 namespace tessera::explain {
 namespace {
@@ -192,6 +194,27 @@ std::vector<Neighbour> RowSearch::nearest(std::span<const double> query, const M
   });
   if (static_cast<int64_t>(result.size()) > count) result.resize(static_cast<size_t>(count));
   return result;
+}
+
+double RowSearch::usual_gap() const {
+  std::call_once(gap_once_, [&] {
+    constexpr int64_t kSample = 101;
+    constexpr double kShare = 0.99;
+    Metric metric = standard_metric();
+    metric.penalty.assign(metric.penalty.size(), std::numeric_limits<double>::infinity());
+    Random random(0);
+    std::vector<double> gaps;
+    std::vector<double> values(static_cast<size_t>(table_.columns));
+    for (int64_t k = 0; k < kSample; ++k) {
+      const int64_t row = random.below(table_.rows);
+      for (size_t j = 0; j < values.size(); ++j) values[j] = table_.at(row, static_cast<int64_t>(j));
+      const auto found = nearest(values, metric, 1, row);
+      gaps.push_back(found.empty() ? std::numeric_limits<double>::infinity() : std::sqrt(found[0].distance2));
+    }
+    std::sort(gaps.begin(), gaps.end());
+    gap_ = gaps[static_cast<size_t>(kShare * static_cast<double>(kSample - 1))];
+  });
+  return gap_;
 }
 
 }  // namespace tessera::explain

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -53,6 +54,10 @@ class RowSearch {
   std::pair<double, double> range(int64_t feature) const;
   const std::vector<int64_t>& level_count(int64_t feature) const;
 
+  // Distance to the nearest other row of the same cell, in deviations, that 99 of 100 rows do not exceed; from a sample
+  // of rows on first use. Infinite when more than one of 100 rows is alone in its cell.
+  double usual_gap() const;
+
   // Standardised by the whole table: weight 1 / variance, no penalty for categories.
   Metric standard_metric() const;
 
@@ -69,6 +74,8 @@ class RowSearch {
   const TableIndex::Content& content_;
   std::vector<double> mean_;
   std::vector<double> deviation_;
+  mutable std::once_flag gap_once_;
+  mutable double gap_ = 0;
 };
 
 }  // namespace tessera::explain

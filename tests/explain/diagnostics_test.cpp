@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "tessera/base/random.h"
 #include "tessera/explain/explain.h"
@@ -62,9 +63,12 @@ struct Raised {
   }
 };
 
-Raised explain(const Table400& table, const Options& options, const std::vector<double>& query = kMiddle) {
+Raised explain(const Table400& table, const Options& options, const std::vector<double>& query = kMiddle,
+               std::optional<double> step = {}) {
   const TableView view{table.inputs.data(), nullptr, table.rows(), 4};
-  const Explainer explainer(view, table.outputs, kFeatures, options);
+  std::vector<Feature> features = kFeatures;
+  features[0].delta = step;
+  const Explainer explainer(view, table.outputs, features, options);
   return {to_json(explainer.explain(query), kFeatures)};
 }
 
@@ -85,7 +89,13 @@ TEST_P(Diagnostic, Extrapolation) {
   EXPECT_TRUE(explain(Table400(), quick(GetParam()), {3, 0.5, 1, 1})(Warning::extrapolation));
   Options steps = quick(GetParam());
   steps.importance = ImportanceKind::difference;
-  EXPECT_TRUE(explain(Table400(), steps, {0.999, 0.5, 1, 1})(Warning::extrapolation));  // its step leaves the data
+  EXPECT_TRUE(explain(Table400(), steps, {0.999, 0.5, 1, 1}, 0.5)(Warning::extrapolation));  // its step leaves the data
+}
+
+TEST_P(Diagnostic, ADefaultStepAtTheEdgeOfDenseDataIsNoExtrapolation) {
+  Options steps = quick(GetParam());
+  steps.importance = ImportanceKind::difference;
+  EXPECT_FALSE(explain(Table400(), steps, {0.99, 0.5, 1, 1})(Warning::extrapolation));
 }
 
 TEST_P(Diagnostic, FewRows) { EXPECT_TRUE(explain(Table400(40), quick(GetParam()))(Warning::few_rows)); }

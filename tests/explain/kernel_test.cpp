@@ -5,7 +5,9 @@
 
 #include "explain/kernel_mixture.h"
 #include "explain/normal.h"
+#include "explain/simulation.h"
 #include "tessera/base/random.h"
+#include "tessera/explain/explain.h"
 
 namespace tessera::explain {
 namespace {
@@ -173,4 +175,34 @@ TEST(Normal, QuantilesInvertProbabilities) {
 }
 
 }  // namespace
+TEST(KernelModel, AnswersFromWhatWasLearnedAreTheSameBitForBit) {
+  const Simulation simulation(11, 600);
+  const Explainer first(simulation.view(), simulation.outputs, simulation.features, Options{});
+  const Explanation expected = first.explain(simulation.query);
+  const std::string learned = first.learned();
+  ASSERT_FALSE(learned.empty());
+  const Explainer again(simulation.view(), simulation.outputs, simulation.features, Options{}, nullptr, learned);
+  const Explanation answer = again.explain(simulation.query);
+  EXPECT_EQ(again.choice(), first.choice());
+  EXPECT_EQ(again.learned(), learned);
+  for (size_t j = 0; j < answer.features.size(); ++j) {
+    EXPECT_EQ(answer.features[j].importance, expected.features[j].importance);
+    EXPECT_EQ(answer.features[j].lower, expected.features[j].lower);
+    EXPECT_EQ(answer.features[j].upper, expected.features[j].upper);
+  }
+}
+
+TEST(KernelModel, WhatAnotherTableTaughtIsNotUsed) {
+  const Simulation simulation(11, 600), other(12, 600);
+  const Explainer teacher(other.view(), other.outputs, other.features, Options{});
+  (void)teacher.explain(simulation.query);
+  const Explainer plain(simulation.view(), simulation.outputs, simulation.features, Options{});
+  const double expected = plain.explain(simulation.query).features[0].upper;
+  for (const std::string& text :
+       {teacher.learned(), std::string("{"), std::string("[1, 2]"), std::string(R"({"key": 1})")}) {
+    const Explainer explainer(simulation.view(), simulation.outputs, simulation.features, Options{}, nullptr, text);
+    EXPECT_EQ(explainer.explain(simulation.query).features[0].upper, expected);
+  }
+}
+
 }  // namespace tessera::explain

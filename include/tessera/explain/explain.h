@@ -36,6 +36,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tessera/explain/table.h"
@@ -155,8 +156,10 @@ class Explainer {
  public:
   // inputs: [rows, features.size()], outputs: [rows]. Checks everything. index: of these inputs and features, shared by
   // several explainers of one table or kept in a file; null: built here, in O(rows log rows).
+  // learned: what an earlier explainer of this table returned from learned(); other text, or that of another table,
+  // output or options, is not used.
   Explainer(TableView inputs, ColumnView outputs, std::vector<Feature> features, Options options,
-            std::shared_ptr<const TableIndex> index = nullptr);
+            std::shared_ptr<const TableIndex> index = nullptr, std::string_view learned = {});
   ~Explainer();
   Explainer(Explainer&&) noexcept;
 
@@ -179,6 +182,9 @@ class Explainer {
   // Which estimator `automatic` chose, and why, in one sentence.
   Estimator estimator() const;
   std::string choice() const;
+  // The kernels and conformal factors learned so far, and the choice of the estimator, as JSON to keep beside the
+  // table's index: learning them takes most of a first answer's time. Empty where the estimator learns no kernel.
+  std::string learned() const;
 
   struct Implementation;
 
