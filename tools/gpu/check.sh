@@ -102,7 +102,7 @@ stage_sanitize() {
   local sanitizer name
   sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
   [[ -x $sanitizer ]] || { say "skip  compute-sanitizer is not here"; return 0; }
-  for name in tile lists columns; do
+  for name in tile lists lists64 columns; do
     rung "memcheck $name" 90 "$sanitizer" --tool memcheck --error-exitcode 9 "$build/ladder_attention" "$name"
   done
   rung "racecheck tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile
