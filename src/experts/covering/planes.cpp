@@ -43,8 +43,7 @@ Design lines(int q, bool projective) {
 class Weights {
  public:
   Weights(const Design& plane, int weight)
-      : plane_(plane),
-        through_(static_cast<size_t>(plane.classes)),
+      : through_(static_cast<size_t>(plane.classes)),
         point_(static_cast<size_t>(plane.classes), weight) {
     for (size_t j = 0; j < plane.sets.size(); ++j) {
       for (const int i : plane.sets[j]) through_[static_cast<size_t>(i)].push_back(j);
@@ -69,7 +68,6 @@ class Weights {
   int64_t total() const { return total_; }
 
  private:
-  const Design& plane_;
   std::vector<std::vector<size_t>> through_;
   std::vector<int> point_, line_;
   int64_t total_ = 0;
