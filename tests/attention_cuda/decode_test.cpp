@@ -57,6 +57,7 @@ struct Shape {
   int32_t budget = 0;
   int32_t blocks = 3;
   int warps = 2;
+  bool spread = false;  // warps take turns at chunks of 16 rows instead of pages
 };
 
 // A cache in host memory, and the kernels' bodies run over it in the order of the launches.
@@ -247,14 +248,18 @@ class Host {
         state.start(problem_.queries + job.sequence * problem_.query_stride[0] +
                         (kv_head * problem_.group + pass * kHeadsPerPass) * problem_.query_stride[1],
                     problem_.query_stride[1], heads);
-        for (int32_t unit = segment + warp; unit < segment_end; unit += shape_.warps) {
-          const PageAt at = page_at(problem_, job, unit - job.begin);
-          std::vector<uint8_t> page(problem_.keys + at.page * Page::kKeyPage,
-                                    problem_.keys + (at.page + 1) * Page::kKeyPage);
-          const uint8_t* values = problem_.values + at.page * Page::kValuePage;
-          page.insert(page.end(), values, values + Page::kValuePage);
-          state.attend(
-              page.data(), problem_.scale_log2, at.rows, [](int) {}, [](int) {});
+        if (shape_.spread) {
+          for (int32_t chunk = 4 * segment + warp; chunk < 4 * segment_end; chunk += shape_.warps) {
+            const PageAt at = page_at(problem_, job, chunk / 4 - job.begin);
+            attend_chunk(state, at, chunk % 4);
+          }
+        } else {
+          for (int32_t unit = segment + warp; unit < segment_end; unit += shape_.warps) {
+            const PageAt at = page_at(problem_, job, unit - job.begin);
+            const std::vector<uint8_t> page = page_of(at.page);
+            state.attend(
+                page.data(), problem_.scale_log2, at.rows, [](int) {}, [](int) {});
+          }
         }
         state.finish(out.data() + warp * kHeadsPerPass * kDim, max.data() + warp * kHeadsPerPass,
                      sum.data() + warp * kHeadsPerPass, heads);
@@ -271,6 +276,32 @@ class Host {
       }
       segment = segment_end;
     }
+  }
+
+  std::vector<uint8_t> page_of(int64_t at) const {
+    std::vector<uint8_t> page(problem_.keys + at * Page::kKeyPage, problem_.keys + (at + 1) * Page::kKeyPage);
+    const uint8_t* values = problem_.values + at * Page::kValuePage;
+    page.insert(page.end(), values, values + Page::kValuePage);
+    return page;
+  }
+
+  // Rows of one chunk, moved to another place of a stage whose key parameters lie apart.
+  void attend_chunk(DecodeWarp<Pages, kDim>& state, const PageAt& at, int chunk) const {
+    const std::vector<uint8_t> page = page_of(at.page);
+    if (at.rows <= 16 * chunk) return;
+    const int slot = (chunk + 1) % 4;
+    std::vector<uint8_t> stage(page.size(), 0xff);
+    const auto move = [&](std::size_t begin, std::size_t bytes) {
+      const auto from = page.begin() + static_cast<std::ptrdiff_t>(begin + static_cast<std::size_t>(chunk) * bytes);
+      std::copy(from, from + static_cast<std::ptrdiff_t>(bytes),
+                stage.begin() + static_cast<std::ptrdiff_t>(begin + static_cast<std::size_t>(slot) * bytes));
+    };
+    move(0, 16 * Page::kRowBytes);
+    move(Page::kKeyPage, 16 * Page::kRowBytes);
+    for (std::size_t set = 0; set * 2 * kPageRows < Page::kValueParameters; ++set) {
+      move(Page::kKeyPage + Page::kCodeBytes + set * 2 * kPageRows, 32);
+    }
+    state.attend_chunk(stage.data(), page.data() + Page::kCodeBytes, slot, problem_.scale_log2, at.rows - 16 * chunk);
   }
 
   double number(const std::vector<uint8_t>& pool, int32_t s, int32_t head, int32_t row, int c, bool is_key) const {
@@ -338,11 +369,13 @@ void expect_close_for_all_head_dims(const Shape& shape) {
 }
 
 TEST(Decode, EveryFormatAndHeadDimEqualsFp64OverTheStoredCodes) {
-  const Shape shape = {.lengths = {333}};
-  expect_close_for_all_head_dims<Bf16Pages>(shape);
-  expect_close_for_all_head_dims<Fp8Pages>(shape);
-  expect_close_for_all_head_dims<Int8Pages>(shape);
-  expect_close_for_all_head_dims<Int4Pages>(shape);
+  for (const bool spread : {false, true}) {
+    const Shape shape = {.lengths = {333}, .spread = spread};
+    expect_close_for_all_head_dims<Bf16Pages>(shape);
+    expect_close_for_all_head_dims<Fp8Pages>(shape);
+    expect_close_for_all_head_dims<Int8Pages>(shape);
+    expect_close_for_all_head_dims<Int4Pages>(shape);
+  }
 }
 
 TEST(Decode, GroupsBatchesAndSplits) {
@@ -403,6 +436,30 @@ TEST(Decode, EveryUnitHasOneOwnerAndSlotsAreDistinct) {
     }
     ASSERT_EQ(std::adjacent_find(slots.begin(), slots.end(), std::greater_equal<>()), slots.end());
     ASSERT_LT(slots.back(), slot_count(problem.blocks, 30));
+  }
+}
+
+TEST(Decode, JobsWithWorkersOfTheirOwnAreDividedAlone) {
+  for (const int32_t length : {64, 300, 6400}) {
+    DecodeProblem problem = {};
+    problem.lengths = &length;
+    problem.sequences = 1;
+    problem.kv_heads = 3;
+    problem.passes = 2;
+    problem.blocks = 132;
+    const int32_t pages = pages_of(problem, 0);
+    for (problem.workers_per_job = 1; problem.workers_per_job <= 22; ++problem.workers_per_job) {
+      const Shares shares = shares_of(problem);
+      ASSERT_LE(shares.workers, problem.blocks);
+      ASSERT_EQ(shares.begin(0), 0);
+      ASSERT_EQ(shares.begin(shares.workers), pages * 6);
+      for (int32_t worker = 0; worker < shares.workers; ++worker) {
+        const int32_t end = shares.begin(worker + 1);
+        ASSERT_LT(shares.begin(worker), end);
+        ASSERT_EQ(shares.begin(worker) / pages, (end - 1) / pages);
+        for (int32_t unit = shares.begin(worker); unit < end; ++unit) ASSERT_EQ(shares.owner(unit), worker);
+      }
+    }
   }
 }
 

@@ -329,6 +329,7 @@ int main(int count, char** words) {
       {"int8", PageFormat::int8},
       {"int4", PageFormat::int4},
       {"int8 selection", PageFormat::int8, 128, 8, 2, {1000}, 2, 6},
+      {"int8 pages", PageFormat::int8, 128, 8, 8, {9600}},  // more than eight pages for a block
   };
   if (!small) {
     const std::vector<Case> more = {
@@ -353,7 +354,16 @@ int main(int count, char** words) {
         {"bf16 out", PageFormat::bf16, 128, 8, 2, {777}, 1, 0, false},
         {"long", PageFormat::bf16, 128, 8, 2, {40000}},
         {"long int8", PageFormat::int8, 128, 8, 2, {40001}, 2},
+        {"bf16 pages", PageFormat::bf16, 128, 8, 8, {9601}},
+        {"fp8 pages", PageFormat::fp8, 128, 8, 8, {9630}, 8},
+        {"int4 pages", PageFormat::int4, 128, 8, 8, {9599}},
+        {"int4 pages d96", PageFormat::int4, 96, 8, 8, {9599}},
+        {"bf16 pages d256", PageFormat::bf16, 256, 8, 8, {9640}},
+        {"int8 pages d64", PageFormat::int8, 64, 8, 8, {9640}},
         {"selection", PageFormat::bf16, 128, 8, 2, {40000}, 1, 39},
+        {"selection pages", PageFormat::bf16, 128, 8, 8, {20000}, 1, 170},
+        {"selection group 12", PageFormat::int8, 128, 24, 2, {9000, 100}, 1, 12},
+        {"selection bf16 out", PageFormat::bf16, 128, 8, 2, {9000}, 1, 12, false},
         {"selection batch", PageFormat::int4, 96, 8, 2, {3000, 0, 100, 9999}, 2, 7},
         {"selection d64", PageFormat::fp8, 64, 8, 4, {5000}, 1, 9},
         {"selection d256", PageFormat::int8, 256, 4, 2, {5000}, 1, 9},

@@ -177,6 +177,7 @@ DecodeProblem make_problem(const DecodeArguments& arguments, void* memory, size_
   if (problem.budget > 0) {
     problem.page_scores = scratch.take<float>(lists * problem.table_stride);
     problem.selection = scratch.take<int32_t>(lists * problem.budget);
+    problem.arrivals = scratch.take<int32_t>(lists * problem.passes);
     if (arguments.selected != nullptr) problem.selection = arguments.selected;
   }
   bytes = scratch.used();

@@ -1,122 +1,27 @@
 // Kernels of decode: every warp copies its pages into shared memory of its own (bulk copies on sm_90) and works on them
 // alone; a block's warps meet only where a job ends. One block per multiprocessor.
-#include "attention/cuda/decode_body.h"
-#include "attention/cuda/decode_launch.h"
+#include "attention/cuda/decode_kernel.cuh"
 #include "attention/cuda/decode_pages.h"
-#include "attention/cuda/decode_select.h"
-#include "attention/cuda/ptx.cuh"
 
 namespace tessera::attention::cuda {
 namespace {
 
-constexpr int kMaxWarps = 12;            // of a block; the register file then has 168 registers for a thread
-constexpr int kChunks = kPageRows / 16;  // of a page, each with a barrier of its own
-constexpr int kHopperShared = 232448;
-
-// A kernel that was launched early starts reading what the one before wrote only after wait_for_previous().
-__device__ __forceinline__ void allow_next() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void wait_for_previous() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-// Copies into shared memory that one barrier counts: request() all of them by all lanes of the warp, then wait().
-struct PageCopy {
-  uint64_t* barrier;
-
-  __device__ __forceinline__ void expect(int bytes, int lane) const {
-#if __CUDA_ARCH__ >= 900
-    if (lane == 0) ptx::mbarrier_arrive_expect(barrier, static_cast<uint32_t>(bytes));
-#endif
-  }
-  __device__ __forceinline__ void request(uint8_t* shared, const uint8_t* from, int bytes, int lane) const {
-#if __CUDA_ARCH__ >= 900
-    if (lane == 0) ptx::bulk_load(shared, from, static_cast<uint32_t>(bytes), barrier);
-#else
-    for (int i = lane; i < bytes / 16; i += kWarp) {
-      reinterpret_cast<uint4*>(shared)[i] = reinterpret_cast<const uint4*>(from)[i];
-    }
-    __syncwarp();
-#endif
-  }
-  __device__ __forceinline__ void wait(uint32_t parity) const {
-#if __CUDA_ARCH__ >= 900
-    ptx::mbarrier_wait(barrier, parity);
-#endif
-  }
-  // After ordinary writes to the memory that the next request fills.
-  __device__ __forceinline__ void release() const {
-#if __CUDA_ARCH__ >= 900
-    ptx::fence_proxy_async();
-#endif
-  }
-};
-
 template <typename Pages, int kDim>
-struct DecodeShared {
+__device__ __forceinline__ void request_page(const DecodeProblem& problem, int64_t page, const PageCopy& copy,
+                                             uint8_t* stage, int lane) {
   using Shape = PageShape<Pages, kDim>;
-  static constexpr int kBarriers = kMaxWarps * 8 * kChunks;
-  static constexpr int kStage = Shape::kKeyPage + Shape::kValuePage;
-
-  static constexpr int bytes(int warps, int heads) { return kBarriers + warps * (kStage + heads * (kDim + 2) * 4); }
-  static constexpr int warps(int limit, int heads) {
-    const int fit = (limit - kBarriers) / (bytes(1, heads) - kBarriers);
-    return fit < kMaxWarps ? fit : kMaxWarps;
-  }
-  static constexpr int kWarps = warps(kHopperShared, 1);  // at most
-};
-
-// Rows of a chunk that count nothing must hold finite numbers.
-template <typename Pages, int kDim>
-__device__ __forceinline__ void clear_rows(uint8_t* page, int32_t rows, int chunk, int lane) {
-  using Shape = PageShape<Pages, kDim>;
-  const int first = rows > 16 * chunk ? rows : 16 * chunk;
-  const int end = 16 * chunk + 16;
-  for (int i = first * Shape::kRowBytes / 4 + lane; i < end * Shape::kRowBytes / 4; i += kWarp) {
-    reinterpret_cast<uint32_t*>(page)[i] = 0;
-  }
-  if constexpr (Pages::kScaled) {
-    auto* parameters = reinterpret_cast<uint16_t*>(page + Shape::kCodeBytes);
-    for (int row = first + lane; row < end; row += kWarp) {
-      parameters[row] = 0;
-      if constexpr (Pages::kZeroed) parameters[kPageRows + row] = 0;
-    }
-  }
-  __syncwarp();
-}
-
-// Asks for 16 rows of keys and values and their parameters; those of the keys come with the first chunk.
-template <typename Pages, int kDim>
-__device__ __forceinline__ void request_chunk(const DecodeProblem& problem, int64_t page, const PageCopy& copy,
-                                              uint8_t* stage, int chunk, int lane) {
-  using Shape = PageShape<Pages, kDim>;
-  constexpr int kRows = 16 * Shape::kRowBytes;
-  constexpr int kParameters = Pages::kScaled ? 32 : 0;  // bytes of 16 scales
-  const uint8_t* keys = problem.keys + page * Shape::kKeyPage;
-  const uint8_t* values = problem.values + page * Shape::kValuePage;
-  uint8_t* to_values = stage + Shape::kKeyPage;
-  copy.expect(2 * kRows + (chunk == 0 ? Shape::kKeyParameters : 0) + kParameters * (1 + Pages::kZeroed), lane);
-  copy.request(stage + chunk * kRows, keys + chunk * kRows, kRows, lane);
-  if constexpr (Pages::kScaled) {
-    if (chunk == 0) copy.request(stage + Shape::kCodeBytes, keys + Shape::kCodeBytes, Shape::kKeyParameters, lane);
-    const int scales = Shape::kCodeBytes + chunk * kParameters;
-    copy.request(to_values + scales, values + scales, kParameters, lane);
-    const int zeros = scales + 2 * kPageRows;
-    if constexpr (Pages::kZeroed) copy.request(to_values + zeros, values + zeros, kParameters, lane);
-  }
-  copy.request(to_values + chunk * kRows, values + chunk * kRows, kRows, lane);
+  copy.expect(Shape::kKeyPage + Shape::kValuePage, lane);
+  copy.request(stage, problem.keys + page * Shape::kKeyPage, Shape::kKeyPage, lane);
+  copy.request(stage + Shape::kKeyPage, problem.values + page * Shape::kValuePage, Shape::kValuePage, lane);
 }
 
 template <typename Pages, int kDim>
-__global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
+__global__ void __launch_bounds__(DecodeShared<Pages, kDim, 1>::kWarps* kWarp, 1)
     decode_kernel(const DecodeProblem problem) {
-  using Shared = DecodeShared<Pages, kDim>;
+  using Shared = DecodeShared<Pages, kDim, 1>;
   using Shape = PageShape<Pages, kDim>;
+  // Small copies pay for their parameters and barriers: only bf16 gains by 16 rows at a time.
+  constexpr bool kWhole = Pages::kScaled;
   extern __shared__ __align__(128) uint8_t memory[];
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -152,7 +57,13 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
     return page_at(problem, ahead, at - ahead.begin);
   };
   const auto request = [&](const PageAt& at, int chunk) {
-    if (at.page >= 0) request_chunk<Pages, kDim>(problem, at.page, {barriers + chunk}, stage, chunk, lane);
+    if (at.page < 0) return;
+    if constexpr (kWhole) {
+      if (chunk == kChunks - 1) request_page<Pages, kDim>(problem, at.page, {barriers}, stage, lane);
+    } else {
+      uint8_t* parameters = chunk == 0 ? Shared::key_parameters(stage, 0) : nullptr;
+      request_chunk<Pages, kDim>(problem, {at.page, chunk, chunk, parameters}, {barriers + chunk}, stage, lane);
+    }
   };
   PageAt now = look_up(unit);
   for (int chunk = 0; chunk < kChunks; ++chunk) request(now, chunk);
@@ -173,7 +84,7 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
       state.attend(
           stage, problem.scale_log2, now.rows,
           [&](int chunk) {
-            PageCopy{barriers + chunk}.wait(parity);
+            if (!kWhole || chunk == 0) PageCopy{barriers + (kWhole ? 0 : chunk)}.wait(parity);
             if (now.rows < kPageRows) clear_rows<Pages, kDim>(stage + Shape::kKeyPage, now.rows, chunk, lane);
           },
           [&](int chunk) {
@@ -188,17 +99,9 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim>::kWarps* kWarp, 1)
     state.finish(merge_out + warp * merge_heads * kDim, merge_max + warp * merge_heads, merge_sum + warp * merge_heads,
                  heads);
     __syncthreads();
-    const int64_t row = slot_of(worker, job.job) * kHeadsPerPass;
-    for (int i = static_cast<int>(threadIdx.x); i < heads * kDim; i += static_cast<int>(blockDim.x)) {
-      const int head = i / kDim;
-      const Merged merged = merge_channel(
-          {merge_out + head * kDim, merge_max + head, merge_sum + head, warps, merge_heads}, kDim, i % kDim);
-      problem.partial_out[(row + head) * kDim + i % kDim] = merged.out;
-      if (i % kDim == 0) {
-        problem.partial_max[row + head] = merged.max;
-        problem.partial_sum[row + head] = merged.sum;
-      }
-    }
+    const BlockResults results = {merge_out, merge_max, merge_sum, warps, merge_heads};
+    results.template store<kDim>(problem, slot_of(worker, job.job) * kHeadsPerPass, heads);
+    if (problem.arrivals != nullptr) merge_if_last<kDim>(problem, job, shares, merge_out, heads);
     __syncthreads();
     segment = segment_end;
     if (segment < end) job = job_at(problem, segment);
@@ -210,52 +113,6 @@ __global__ void merge_kernel(const DecodeProblem problem) {
   wait_for_previous();
   const auto row = static_cast<int32_t>(blockIdx.x);
   merge_head(problem, row / problem.query_heads, row % problem.query_heads, static_cast<int32_t>(threadIdx.x));
-}
-
-constexpr int kBoundThreads = 256;
-
-template <int kDim>
-__global__ void __launch_bounds__(kBoundThreads) bounds_kernel(const DecodeProblem problem) {
-  allow_next();
-  wait_for_previous();
-  const auto list = static_cast<int32_t>(blockIdx.y);
-  const int32_t sequence = list / problem.kv_heads;
-  const int32_t head = list % problem.kv_heads;
-  const int32_t pages = pages_of(problem, sequence);
-  const int32_t* table = problem.table + (problem.table_heads == 1 ? sequence : list) * int64_t{problem.table_stride};
-  const uint16_t* queries =
-      problem.queries + sequence * problem.query_stride[0] + head * problem.group * problem.query_stride[1];
-  constexpr int kPages = kBoundThreads / kBoundLanes;  // of a block
-  const auto offset = static_cast<int32_t>(threadIdx.x) / kBoundLanes;
-  const auto lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int32_t start = static_cast<int32_t>(blockIdx.x) * kPages; start < pages;
-       start += static_cast<int32_t>(gridDim.x) * kPages) {
-    const int32_t page = start + offset;
-    Lanes<const uint8_t*> bounds = {};
-    if (page < pages && !is_forced(problem, page, pages)) {
-      const int64_t at = problem.table_heads == 1 ? int64_t{table[page]} * problem.kv_heads + head : table[page];
-      bounds[lane] = problem.bounds + at * 4 * kDim;
-    }
-    Lanes<float> best;
-    page_bounds<kDim>(queries, problem.query_stride[1], problem.group, bounds, best);
-    if (page < pages && threadIdx.x % kBoundLanes == 0) {
-      problem.page_scores[list * int64_t{problem.table_stride} + page] =
-          bounds[lane] != nullptr ? best[lane] : INFINITY;
-    }
-  }
-}
-
-__global__ void __launch_bounds__(kSelectThreads) select_kernel(const DecodeProblem problem) {
-  __shared__ SelectShared shared;
-  allow_next();
-  wait_for_previous();
-  const int64_t list = blockIdx.x;
-  const auto sequence = static_cast<int32_t>(list / problem.kv_heads);
-  const int32_t pages = pages_of(problem, sequence);
-  int32_t* selected = problem.selection + list * problem.budget;
-  select_largest(SelectBlock{}, problem.page_scores + list * problem.table_stride, pages, problem.budget, selected,
-                 shared);
-  for (int32_t i = pages + static_cast<int32_t>(threadIdx.x); i < problem.budget; i += kSelectThreads) selected[i] = -1;
 }
 
 template <typename Pages, int kDim>
@@ -281,36 +138,6 @@ __global__ void __launch_bounds__(kPageThreads) write_kernel(const PageWriteProb
        problem.bounds != nullptr ? problem.bounds + page * 4 * kDim : nullptr});
 }
 
-struct Grid {
-  dim3 blocks;
-  int threads = 0;
-  int shared_bytes = 0;
-  bool early = false;  // may start while the kernel before it still runs
-};
-
-// All kernels ask for the same division of L1 and shared memory: a multiprocessor must be idle to change it.
-template <typename Problem>
-cudaError_t launch(void (*kernel)(Problem), const Problem& problem, const Grid& grid, cudaStream_t stream) {
-  const cudaError_t status =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid.blocks;
-  config.blockDim = dim3(static_cast<unsigned>(grid.threads));
-  config.dynamicSmemBytes = static_cast<size_t>(grid.shared_bytes);
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = grid.early ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, problem);
-}
-
-struct Device {
-  int capability = 0, shared_limit = 0, multiprocessors = 0;
-};
-
 cudaError_t read_device(Device& device) {
   int index = 0;
   cudaError_t status = cudaGetDevice(&index);
@@ -325,31 +152,17 @@ cudaError_t read_device(Device& device) {
 
 template <typename Pages, int kDim>
 cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
-  using Shared = DecodeShared<Pages, kDim>;
+  using Shared = DecodeShared<Pages, kDim, 1>;
   const bool early = device.capability >= 9;
-  cudaError_t status = cudaSuccess;
-  const auto lists = static_cast<unsigned>(problem.sequences * problem.kv_heads);
-  if (problem.selection != nullptr) {
-    constexpr int kPages = kBoundThreads / kBoundLanes;
-    const unsigned room = (static_cast<unsigned>(problem.table_stride) + kPages - 1) / kPages;
-    const unsigned wanted = (static_cast<unsigned>(device.multiprocessors) * 8 + lists - 1) / lists;
-    status =
-        launch(bounds_kernel<kDim>, problem, {{room < wanted ? room : wanted, lists}, kBoundThreads, 0, early}, stream);
-    if (status != cudaSuccess) return status;
-    status = launch(select_kernel, problem, {{lists}, kSelectThreads, 0, early}, stream);
-    if (status != cudaSuccess) return status;
-  }
   const int heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
   const int warps = Shared::warps(device.shared_limit, heads);
   if (warps < 1) return cudaErrorInvalidConfiguration;
   const int bytes = Shared::bytes(warps, heads);
-  status = cudaFuncSetAttribute(decode_kernel<Pages, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  const cudaError_t status =
+      cudaFuncSetAttribute(decode_kernel<Pages, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (status != cudaSuccess) return status;
-  status = launch(decode_kernel<Pages, kDim>, problem,
-                  {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early}, stream);
-  if (status != cudaSuccess) return status;
-  return launch(merge_kernel, problem,
-                {{static_cast<unsigned>(problem.sequences * problem.query_heads)}, kDim, 0, early}, stream);
+  return launch(decode_kernel<Pages, kDim>, problem,
+                {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early}, stream);
 }
 
 template <typename Pages>
@@ -383,12 +196,7 @@ cudaError_t run_write(const PageWriteProblem& problem, cudaStream_t stream) {
   }
 }
 
-}  // namespace
-
-cudaError_t launch_decode(const DecodeProblem& problem, PageFormat format, cudaStream_t stream) {
-  Device device;
-  const cudaError_t status = read_device(device);
-  if (status != cudaSuccess) return status;
+cudaError_t launch_pages(const DecodeProblem& problem, PageFormat format, const Device& device, cudaStream_t stream) {
   switch (format) {
     case PageFormat::bf16:
       return run<Bf16Pages>(problem, device, stream);
@@ -399,6 +207,39 @@ cudaError_t launch_decode(const DecodeProblem& problem, PageFormat format, cudaS
     default:
       return run<Int4Pages>(problem, device, stream);
   }
+}
+
+int64_t most_pages_of_a_block(const DecodeProblem& problem) {
+  const bool some = problem.selection != nullptr && problem.budget < problem.table_stride;
+  const int64_t pages = some ? problem.budget : problem.table_stride;
+  const int64_t all = pages * problem.sequences * problem.kv_heads * problem.passes;
+  return (all + problem.blocks - 1) / problem.blocks;
+}
+
+}  // namespace
+
+cudaError_t launch_decode(const DecodeProblem& given, PageFormat format, cudaStream_t stream) {
+  DecodeProblem problem = given;
+  Device device;
+  cudaError_t status = read_device(device);
+  if (status != cudaSuccess) return status;
+  // Counts must be cleared before: launch_choose() does. Every warp brings room for head_dim + 2 floats a head to the
+  // two floats a worker that merge_if_last() needs; three warps at least fit on Hopper.
+  const bool roomy = 2 * problem.blocks <= 3 * (problem.head_dim + 2);
+  if (problem.selection == nullptr || device.capability < 9 || !roomy) problem.arrivals = nullptr;
+  if (problem.selection != nullptr) status = launch_choose(problem, device, stream);
+  if (status != cudaSuccess) return status;
+  if (most_pages_of_a_block(problem) <= kSpreadPages) {
+    const int32_t jobs = problem.kv_heads * problem.passes;
+    if (problem.sequences == 1 && problem.blocks >= jobs) problem.workers_per_job = problem.blocks / jobs;
+    status = launch_spread(problem, format, device, stream);
+  } else {
+    status = launch_pages(problem, format, device, stream);
+  }
+  if (status != cudaSuccess || problem.arrivals != nullptr) return status;
+  const Grid grid = {
+      {static_cast<unsigned>(problem.sequences * problem.query_heads)}, problem.head_dim, 0, device.capability >= 9};
+  return launch(merge_kernel, problem, grid, stream);
 }
 
 cudaError_t launch_page_write(const PageWriteProblem& problem, PageFormat format, cudaStream_t stream) {

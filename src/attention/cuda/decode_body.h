@@ -35,17 +35,33 @@ struct DecodeWarp {
 
   // `queries`: the first head of the pass; heads from `heads` on are zero.
   TESSERA_SIMT void start(const uint16_t* queries, int64_t head_stride, int32_t heads) {
+    load_queries(queries, head_stride, heads);
+    start_loaded();
+  }
+
+  // The two halves of start(); other loads in between overlap with those of the queries.
+  TESSERA_SIMT void load_queries(const uint16_t* queries, int64_t head_stride, int32_t heads) {
+    static_assert(Shape::kKeyPairs % 4 == 0);
     warp_each([&](int lane) {
       const int head = lane / 4;
       TESSERA_UNROLL
+      for (int pair = 0; pair < Shape::kPairs; pair += 4) {
+        uint32_t bits[4] = {};
+        if (head < heads) load_words(bits, queries + head * head_stride + Shape::key_channel(lane % 4, pair));
+        for (int i = 0; i < 4; ++i) query[pair + i][lane] = bits[i];
+      }
+    });
+  }
+
+  TESSERA_SIMT void start_loaded() {
+    warp_each([&](int lane) {
+      TESSERA_UNROLL
       for (int pair = 0; pair < Shape::kPairs; ++pair) {
-        uint32_t bits = 0;
-        if (head < heads) memcpy(&bits, queries + head * head_stride + Shape::key_channel(lane % 4, pair), 4);
         if constexpr (Pages::kScaled) {
-          bits = Half::pack(clamp_to_half(Bfloat::decode(static_cast<uint16_t>(bits))),
-                            clamp_to_half(Bfloat::decode(static_cast<uint16_t>(bits >> 16))));
+          const uint32_t bits = query[pair][lane];
+          query[pair][lane] = Half::pack(clamp_to_half(Bfloat::decode(static_cast<uint16_t>(bits))),
+                                         clamp_to_half(Bfloat::decode(static_cast<uint16_t>(bits >> 16))));
         }
-        query[pair][lane] = bits;
       }
       TESSERA_UNROLL
       for (int tile = 0; tile < Shape::kTiles; ++tile) {
@@ -64,7 +80,7 @@ struct DecodeWarp {
   template <typename Ready, typename Done>
   TESSERA_SIMT void attend(const uint8_t* page, float scale_log2, int32_t rows, const Ready& ready, const Done& done) {
     ready(0);
-    start_page(page);
+    start_page(page + Shape::kCodeBytes);
     TESSERA_ROLLED
     for (int tile = 0; tile < kPageRows / 16; ++tile) {
       if (tile > 0) ready(tile);
@@ -75,6 +91,15 @@ struct DecodeWarp {
       }
       done(tile);
     }
+  }
+
+  // 16 rows alone, which lie as rows [16 tile, 16 tile + 16) of a page, with the parameters of their keys apart.
+  TESSERA_SIMT void attend_chunk(const uint8_t* page, const uint8_t* key_parameters, int tile, float scale_log2,
+                                 int32_t rows) {
+    start_page(key_parameters);
+    scores(page, tile);
+    probabilities(scale_log2, rows);
+    values(page + Shape::kKeyPage, tile);
   }
 
   // Writes heads below `heads`: out[head * kDim + channel], not normalised, max[head] (base 2), sum[head].
@@ -110,20 +135,20 @@ struct DecodeWarp {
   TESSERA_SIMT static float clamp_to_half(float x) { return x > 65504.0F ? 65504.0F : x < -65504.0F ? -65504.0F : x; }
 
   // Scales (which 0) or zeros (1) of a pair of channels of a key page.
-  TESSERA_SIMT static uint32_t parameter(const uint8_t* page, int which, int lane, int pair) {
+  TESSERA_SIMT static uint32_t parameter(const uint8_t* parameters, int which, int lane, int pair) {
     uint32_t bits[1];
-    load_words(bits, page + Shape::kCodeBytes + 2 * (which * kDim + Shape::key_channel(lane % 4, pair)));
+    load_words(bits, parameters + 2 * (which * kDim + Shape::key_channel(lane % 4, pair)));
     return bits[0];
   }
 
-  TESSERA_SIMT void start_page(const uint8_t* page) {
+  TESSERA_SIMT void start_page(const uint8_t* parameters) {
     warp_each([&](int lane) {
       for (int r = 0; r < 4; ++r) base[r][lane] = 0;
       TESSERA_UNROLL
       for (int pair = 0; pair < Shape::kPairs; ++pair) {
         scaled[pair][lane] = query[pair][lane];
         if constexpr (Pages::kScaled) {
-          uint32_t scale = parameter(page, 0, lane, pair);
+          uint32_t scale = parameter(parameters, 0, lane, pair);
           if constexpr (Pages::kCodeUnit != 1) scale = Half::multiply(scale, 0x5c005c00u);  // 256
           scaled[pair][lane] = Half::multiply(query[pair][lane], scale);
         }
@@ -134,8 +159,8 @@ struct DecodeWarp {
       for (int step = 0; step < Shape::kPairs / 2; ++step) {
         Lanes<uint32_t> a[4];
         warp_each([&](int lane) {
-          a[0][lane] = a[1][lane] = parameter(page, 1, lane, 2 * step);
-          a[2][lane] = a[3][lane] = parameter(page, 1, lane, 2 * step + 1);
+          a[0][lane] = a[1][lane] = parameter(parameters, 1, lane, 2 * step);
+          a[2][lane] = a[3][lane] = parameter(parameters, 1, lane, 2 * step + 1);
         });
         const Lanes<uint32_t> b[2] = {query[2 * step], query[2 * step + 1]};
         multiply_add<Operand>(base, a, b);
@@ -305,6 +330,23 @@ TESSERA_SIMT inline Merged merge_channel(const Partials& parts, int32_t head_dim
   return merged;
 }
 
+// Writes a channel and, with channel 0, the LSE. Without rows: zeros and minus infinity.
+TESSERA_SIMT inline void store_result(const DecodeProblem& problem, int32_t sequence, int32_t query_head,
+                                      int32_t channel, const Merged& merged) {
+  const bool empty = merged.sum == 0 && merged.max == minus_infinity();
+  const float value = empty ? 0 : merged.out / merged.sum;
+  const int64_t at = sequence * problem.out_stride[0] + query_head * problem.out_stride[1] + channel;
+  if (problem.out_is_float) {
+    static_cast<float*>(problem.out)[at] = value;
+  } else {
+    static_cast<uint16_t*>(problem.out)[at] = __bfloat16_as_ushort(__float2bfloat16(value));
+  }
+  if (channel == 0) {
+    problem.lse[sequence * problem.lse_stride + query_head] =
+        empty ? minus_infinity() : (merged.max + log2f(merged.sum)) * 0.69314718F;
+  }
+}
+
 // Final value of a query head's channel, from the partial results of all blocks.
 TESSERA_SIMT inline void merge_head(const DecodeProblem& problem, int32_t sequence, int32_t query_head,
                                     int32_t channel) {
@@ -320,17 +362,7 @@ TESSERA_SIMT inline void merge_head(const DecodeProblem& problem, int32_t sequen
   const Merged merged = merge_channel({problem.partial_out + row * problem.head_dim, problem.partial_max + row,
                                        problem.partial_sum + row, last - first + 1, kHeadsPerPass},
                                       problem.head_dim, channel);
-  const float value = merged.sum > 0 || !empty ? merged.out / merged.sum : 0;
-  const int64_t at = sequence * problem.out_stride[0] + query_head * problem.out_stride[1] + channel;
-  if (problem.out_is_float) {
-    static_cast<float*>(problem.out)[at] = value;
-  } else {
-    static_cast<uint16_t*>(problem.out)[at] = __bfloat16_as_ushort(__float2bfloat16(value));
-  }
-  if (channel == 0) {
-    problem.lse[sequence * problem.lse_stride + query_head] =
-        empty ? minus_infinity() : (merged.max + log2f(merged.sum)) * 0.69314718F;
-  }
+  store_result(problem, sequence, query_head, channel, merged);
 }
 
 }  // namespace tessera::attention::cuda

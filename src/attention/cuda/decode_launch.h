@@ -7,7 +7,8 @@
 
 namespace tessera::attention::cuda {
 
-// Fills problem.page_scores and problem.selection (two launches), then partial results and their merge (two launches).
+// With a selection: page_scores and selection, then the results (two launches on sm_90). Without: partial results and
+// their merge (two launches).
 cudaError_t launch_decode(const DecodeProblem& problem, PageFormat format, cudaStream_t stream);
 
 struct PageWriteProblem {

@@ -34,9 +34,11 @@ struct DecodeProblem {
   float* partial_out;  // [slots, 8, head_dim], not normalised
   float* partial_max;  // [slots, 8], base 2
   float* partial_sum;  // [slots, 8]
+  int32_t* arrivals;   // [jobs] partial results there; null: a kernel merges
   int32_t sequences, query_heads, kv_heads, head_dim, group, passes;
   int32_t table_heads, table_stride, budget, first_pages, last_pages, blocks;
-  float scale_log2;  // of the scores, times log2(e)
+  int32_t workers_per_job;  // 0: the line is divided evenly; more only for one sequence, whose jobs are equal
+  float scale_log2;         // of the scores, times log2(e)
   bool out_is_float;
 };
 
@@ -91,23 +93,35 @@ TESSERA_HOST_DEVICE JobRange range_of_job(const DecodeProblem& problem, int32_t 
   return {job, sequence, begin, begin + each};
 }
 
-// Equal shares of the line, the first `longer` ones by one unit longer; none is empty.
+// Equal shares of the line, or of each job where every job has workers of its own; the first `longer` ones by one unit
+// longer; none is empty.
 struct Shares {
   int32_t workers, units, longer;
+  int32_t group, group_units;  // workers that share a piece of the line, and its units
 
   TESSERA_HOST_DEVICE int32_t begin(int32_t worker) const {
-    return worker * units + (worker < longer ? worker : longer);
+    const int32_t within = worker % group;
+    return worker / group * group_units + within * units + (within < longer ? within : longer);
   }
   TESSERA_HOST_DEVICE int32_t owner(int32_t unit) const {
     const int32_t in_longer = longer * (units + 1);
-    return unit < in_longer ? unit / (units + 1) : longer + (unit - in_longer) / units;
+    const int32_t within = unit % group_units;
+    return unit / group_units * group +
+           (within < in_longer ? within / (units + 1) : longer + (within - in_longer) / units);
   }
 };
 
 TESSERA_HOST_DEVICE Shares shares_of(const DecodeProblem& problem) {
   const int32_t total = total_units(problem);
+  if (total == 0) return {0, 0, 0, 1, 1};
+  if (problem.workers_per_job > 0) {  // one sequence
+    const int32_t jobs = problem.kv_heads * problem.passes;
+    const int32_t each = total / jobs;
+    const int32_t group = each < problem.workers_per_job ? each : problem.workers_per_job;
+    return {group * jobs, each / group, each % group, group, each};
+  }
   const int32_t workers = total < problem.blocks ? total : problem.blocks;
-  return workers == 0 ? Shares{0, 0, 0} : Shares{workers, total / workers, total % workers};
+  return {workers, total / workers, total % workers, workers, total};
 }
 
 // Partial result of a worker for a job: distinct, because along the line each step advances one of the two.

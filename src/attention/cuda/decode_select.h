@@ -71,6 +71,7 @@ struct SelectShared {
   uint32_t histogram[256];
   uint32_t scan[2][kSelectThreads];
   uint32_t threshold, ties;  // the smallest key kept, and how many equal to it are kept
+  uint32_t exact;            // all keys from the threshold on are kept; its lower digits need no search
 };
 
 // scan[0][i] becomes the sum of scan[0][0..i]. On the device by exchanges within warps: two barriers.
@@ -124,6 +125,7 @@ TESSERA_SIMT inline void narrow(const SelectBlock& block, const float* scores, i
     const uint32_t above = thread > 0 ? shared.scan[0][thread - 1] : 0;
     if (thread >= 256 || shared.scan[0][thread] < wanted || above >= wanted) return;
     shared.ties = wanted - above;
+    shared.exact = shared.scan[0][thread] == wanted;
     shared.threshold |= static_cast<uint32_t>(255 - thread) << shift;
   });
 }
@@ -143,9 +145,10 @@ TESSERA_SIMT inline void select_largest(const SelectBlock& block, const float* s
     if (thread != 0) return;
     shared.threshold = 0;
     shared.ties = static_cast<uint32_t>(count);
+    shared.exact = 0;
   });
   TESSERA_ROLLED
-  for (int shift = 24; shift >= 0; shift -= 8) narrow(block, scores, size, shift, shared);
+  for (int shift = 24; shift >= 0 && shared.exact == 0; shift -= 8) narrow(block, scores, size, shift, shared);
   // Every thread owns a run of consecutive scores. Low side: above the threshold; high side: equal to it.
   const int32_t run = (size + kSelectThreads - 1) / kSelectThreads;
   const auto end = [&](int thread) { return (thread + 1) * run < size ? (thread + 1) * run : size; };

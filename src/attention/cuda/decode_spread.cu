@@ -1,0 +1,146 @@
+// Decode where a block has few pages: its warps take turns at chunks of 16 rows, all asked for at once and in the order
+// of work, so that work starts with the first chunk and every warp has an equal part.
+#include "attention/cuda/decode_kernel.cuh"
+
+namespace tessera::attention::cuda {
+namespace {
+
+template <typename Pages, int kDim>
+__global__ void __launch_bounds__(DecodeShared<Pages, kDim, kChunks>::kWarps* kWarp, 1)
+    spread_kernel(const DecodeProblem problem) {
+  using Shared = DecodeShared<Pages, kDim, kChunks>;
+  using Shape = PageShape<Pages, kDim>;
+  extern __shared__ __align__(128) uint8_t memory[];
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  uint8_t* stage = memory + Shared::kBarriers + warp * Shared::kStage;
+  auto* merge_out = reinterpret_cast<float*>(memory + Shared::kBarriers + warps * Shared::kStage);
+  const int merge_heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
+  float* merge_max = merge_out + warps * merge_heads * kDim;
+  float* merge_sum = merge_max + warps * merge_heads;
+  auto* barriers = reinterpret_cast<uint64_t*>(memory) + warp * kChunks;
+#if __CUDA_ARCH__ >= 900
+  if (lane == 0) {
+    for (int i = 0; i < kChunks; ++i) ptx::mbarrier_init(barriers + i, 1);
+    ptx::fence_barrier_init();
+  }
+  __syncwarp();
+#endif
+  allow_next();
+  wait_for_previous();
+
+  const Shares shares = shares_of(problem);
+  const auto worker = static_cast<int32_t>(blockIdx.x);
+  if (worker >= shares.workers) return;
+  const int32_t begin = shares.begin(worker);
+  const int32_t end = shares.begin(worker + 1);
+  JobRange job = job_at(problem, begin);
+  const auto heads_of = [&](int pass) {
+    const int left = problem.group - pass * kHeadsPerPass;
+    return left < kHeadsPerPass ? left : kHeadsPerPass;
+  };
+  DecodeWarp<Pages, kDim> state;
+  const auto load_queries = [&] {
+    const int pass = job.job % problem.passes;
+    const int kv_head = job.job / problem.passes % problem.kv_heads;
+    state.load_queries(problem.queries + job.sequence * problem.query_stride[0] +
+                           (kv_head * problem.group + pass * kHeadsPerPass) * problem.query_stride[1],
+                       problem.query_stride[1], heads_of(pass));
+  };
+  load_queries();        // before the rows are asked for: they would wait behind them
+  PageAt mine = {0, 0};  // lane i: page i of the block
+  if (begin + lane < end) {
+    const JobRange of_lane = begin + lane < job.end ? job : job_at(problem, begin + lane);
+    mine = page_at(problem, of_lane, begin + lane - of_lane.begin);
+  }
+  const int chunks = (end - begin) * kChunks;
+  const auto request = [&](int turn) {
+    const int at = warp + turn * warps;
+    if (at >= chunks) return;
+    const int64_t page = __shfl_sync(0xffffffffu, static_cast<long long>(mine.page), at / kChunks);
+    const int slot = turn % kChunks;
+    uint8_t* parameters = Pages::kScaled ? Shared::key_parameters(stage, slot) : nullptr;
+    request_chunk<Pages, kDim>(problem, {page, at % kChunks, slot, parameters}, {barriers + slot}, stage, lane);
+  };
+  for (int turn = 0; turn < kChunks; ++turn) request(turn);
+
+  int turn = 0;
+  TESSERA_ROLLED
+  for (int32_t segment = begin; segment < end;) {
+    if (segment > begin) {
+      job = job_at(problem, segment);
+      load_queries();
+    }
+    const int32_t segment_end = job.end < end ? job.end : end;
+    const int heads = heads_of(job.job % problem.passes);
+    state.start_loaded();
+    TESSERA_ROLLED
+    for (int at = warp + turn * warps; at < (segment_end - begin) * kChunks; at += warps) {
+      const int slot = turn % kChunks;
+      const PageCopy copy = {barriers + slot};
+      const int rows = __shfl_sync(0xffffffffu, mine.rows, at / kChunks) - at % kChunks * 16;
+      copy.wait(static_cast<uint32_t>(turn / kChunks & 1));
+      if (rows < 16 && rows > 0) clear_rows<Pages, kDim>(stage + Shape::kKeyPage, 16 * slot + rows, slot, lane);
+      if (rows > 0) state.attend_chunk(stage, Shared::key_parameters(stage, slot), slot, problem.scale_log2, rows);
+      if (rows < 16) copy.release();
+      __syncwarp();
+      request(turn + kChunks);
+      ++turn;
+    }
+    state.finish(merge_out + warp * merge_heads * kDim, merge_max + warp * merge_heads, merge_sum + warp * merge_heads,
+                 heads);
+    __syncthreads();
+    const BlockResults results = {merge_out, merge_max, merge_sum, warps, merge_heads};
+    results.template store<kDim>(problem, slot_of(worker, job.job) * kHeadsPerPass, heads);
+    if (problem.arrivals != nullptr) merge_if_last<kDim>(problem, job, shares, merge_out, heads);
+    __syncthreads();
+    segment = segment_end;
+  }
+}
+
+template <typename Pages, int kDim>
+cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
+  using Shared = DecodeShared<Pages, kDim, kChunks>;
+  const bool early = device.capability >= 9;
+  const int heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
+  const int warps = Shared::warps(device.shared_limit, heads);
+  if (warps < 1) return cudaErrorInvalidConfiguration;
+  const int bytes = Shared::bytes(warps, heads);
+  const cudaError_t status =
+      cudaFuncSetAttribute(spread_kernel<Pages, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (status != cudaSuccess) return status;
+  return launch(spread_kernel<Pages, kDim>, problem,
+                {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early}, stream);
+}
+
+template <typename Pages>
+cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
+  switch (problem.head_dim) {
+    case 64:
+      return run<Pages, 64>(problem, device, stream);
+    case 96:
+      return run<Pages, 96>(problem, device, stream);
+    case 128:
+      return run<Pages, 128>(problem, device, stream);
+    default:
+      return run<Pages, 256>(problem, device, stream);
+  }
+}
+
+}  // namespace
+
+cudaError_t launch_spread(const DecodeProblem& problem, PageFormat format, const Device& device, cudaStream_t stream) {
+  switch (format) {
+    case PageFormat::bf16:
+      return run<Bf16Pages>(problem, device, stream);
+    case PageFormat::fp8:
+      return run<Fp8Pages>(problem, device, stream);
+    case PageFormat::int8:
+      return run<Int8Pages>(problem, device, stream);
+    default:
+      return run<Int4Pages>(problem, device, stream);
+  }
+}
+
+}  // namespace tessera::attention::cuda
