@@ -233,6 +233,19 @@ def diagonal_tiles(distances, length, key_tile):
     return near[step.clamp(min=0)] & (step >= 0)
 
 
+def choosing_and(call, library, inputs):
+    """Estimate, choice of 1,000 columns and 6,096 distances, making of the lists, then `call`."""
+    options = library.options("vertical_slash", vertical=1000, slash=6096)
+    size = library.selection_bytes(*inputs.ours(), options, attend=False)
+    scratch = torch.empty(size, dtype=torch.uint8, device="cuda")
+
+    def everything():
+        library.select(*inputs.ours(), options, scratch=scratch, stream=stream())
+        call()
+
+    return everything
+
+
 def stage_lines(library, options):
     """MInference's (1000, 6096) lines: tiles of the diagonals plus 1,000 columns; planning and gathering included."""
     rows = []
@@ -260,6 +273,11 @@ def stage_lines(library, options):
                             length=length, key_tile=key_tile, tiles=tiles.numel(),
                             list_bytes=4 * (tiles.numel() + begin.numel() + columns.numel() + cuts.numel()),
                             scratch_bytes=scratch.numel()))
+            if key_tile == 64:
+                everything = choosing_and(call, library, inputs)
+                rows.append(row(f"lines {length} everything 128x{key_tile}", timed(everything, options.seconds), flop, heads,
+                                length=length, key_tile=key_tile, choosing="vertical_slash(1000, 6096)"))
+                del everything
             torch.cuda.empty_cache()
     return rows
 
