@@ -235,7 +235,7 @@ void diagnose(const Problem& problem, const RowSearch& search, std::span<const d
   if (used < std::min(problem.options.neighbours, problem.inputs.rows) ||
       problem.inputs.rows < problem.options.neighbours) {
     warn(explanation, Warning::few_rows,
-         fmt::format("{} rows were asked for and {} could be used.", problem.options.neighbours, used));
+         fmt::format("Only {} rows could be used for a neighbourhood of {}.", used, problem.options.neighbours));
   }
   if (diagnostics.parameters >= used && used > 0) {
     warn(explanation, Warning::few_rows,
