@@ -181,6 +181,12 @@ void explain_points(const ExplainCommand& command, const Prepared& prepared, con
     if (!command.json && i > 0) fmt::print("\n");
     if (!command.json && !command.query.empty()) fmt::print("query {}\n", i);
     if (!command.json && answers.size() > 1) print_side_by_side(answers, prepared);
+    if (!command.report.empty() && answers.size() > 1) {
+      SideBySide outputs{prepared.features, answers, {}, prepared.classes};
+      for (const Output& output : prepared.outputs) outputs.names.push_back(output.name);
+      sections.push_back(html_side_by_side(
+          outputs, command.query.empty() ? fmt::format("Row {}", answers[0].row) : fmt::format("Query {}", i)));
+    }
     for (size_t k = 0; k < answers.size(); ++k) {
       const std::string& name = prepared.outputs[k].name;
       nlohmann::json item = answer_json(answers[k], *explainers.made[k], name);

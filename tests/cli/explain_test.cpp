@@ -185,8 +185,11 @@ TEST_F(ExplainCli, ClassesAreExplainedEachAgainstTheRest) {
     const double p = answer["rows"][0]["features"][j]["importance"], q = answer["rows"][1]["features"][j]["importance"];
     EXPECT_NEAR(p, -q, 1e-4);
   }
-  const Outcome text = run(data + " --output p,q --ignore score --classification --row 4");
+  const Outcome text = run(data + " --output p,q --ignore score --classification --row 4 --report " + path("pq.html"));
   EXPECT_NE(text.out.find("most likely here"), std::string::npos);
+  const std::string page = read_file(path("pq.html"));
+  EXPECT_NE(page.find("<th>importance for</th><th>p</th><th>q</th>"), std::string::npos);
+  EXPECT_NE(page.find("Most likely here: "), std::string::npos);
   const nlohmann::json alone = json(data + " --output p,q --ignore score --row 4");
   EXPECT_EQ(alone["settings"]["classes"], false);
 }
