@@ -157,6 +157,7 @@ void parity(Report& report, const Seeds& seeds) {
   add_rivals(report, seeds);
   for (const auto& [name, options] : settings())
     add_run(report, {"published " + name, options, 2000, seeds.trials, seeds.first});
+  add_run(report, {"mimic forest", mimic(), 2000, std::max<int64_t>(1, seeds.trials / 50), seeds.first});
 }
 
 void quality(Report& report, const Seeds& seeds) {
@@ -255,6 +256,8 @@ void speed(Report& report) {
          380000);
   const Explainer explainer(simulation.view(), simulation.outputs, simulation.features, Options{});
   report.add("default, simulation", [&] { return time_rows("default, simulation", explainer, 101, 19300); });
+  const Explainer forest(simulation.view(), simulation.outputs, simulation.features, mimic());
+  report.add("mimic forest, simulation", [&] { return time_rows("mimic forest, simulation", forest, 101, 19300); });
 }
 
 // More parameters than rows: 40 rows and 196 parameters on a logistic function of 27 features, whose true differences

@@ -51,12 +51,19 @@ void check_command(const ExplainCommand& command) {
                 "probabilities");
   if (command.missing != "refuse" && command.missing != "drop" && command.missing != "fill")
     throw Error(ErrorCode::invalid_argument, "--missing: expected refuse, drop or fill, found '{}'", command.missing);
+  const double level = command.options.level;
+  if (options_of(command).estimator == Estimator::published && level > 0 && level < 1) {
+    const auto fewest = static_cast<int64_t>(std::ceil(2 / (1 - level) - 1e-6));
+    if (command.options.replicates < fewest) {
+      throw Error(ErrorCode::invalid_argument, "--replicates: intervals of level {:g} need at least {}, found {}",
+                  level, fewest, command.options.replicates);
+    }
+  }
   for (const std::string& path : {command.report, command.out}) {
     const auto folder = std::filesystem::path(path).parent_path();
     if (!folder.empty() && !std::filesystem::is_directory(folder))
       throw Error(ErrorCode::not_found, "{}: the folder {} does not exist", path, folder.string());
   }
-  (void)options_of(command);
 }
 
 // Row of the prepared table that was `original` in the file.
@@ -174,6 +181,12 @@ void explain_points(const ExplainCommand& command, const Prepared& prepared, con
     if (!command.json && i > 0) fmt::print("\n");
     if (!command.json && !command.query.empty()) fmt::print("query {}\n", i);
     if (!command.json && answers.size() > 1) print_side_by_side(answers, prepared);
+    if (!command.report.empty() && answers.size() > 1) {
+      SideBySide outputs{prepared.features, answers, {}, prepared.classes};
+      for (const Output& output : prepared.outputs) outputs.names.push_back(output.name);
+      sections.push_back(html_side_by_side(
+          outputs, command.query.empty() ? fmt::format("Row {}", answers[0].row) : fmt::format("Query {}", i)));
+    }
     for (size_t k = 0; k < answers.size(); ++k) {
       const std::string& name = prepared.outputs[k].name;
       nlohmann::json item = answer_json(answers[k], *explainers.made[k], name);

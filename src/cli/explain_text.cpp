@@ -143,7 +143,8 @@ void print_summary(const nlohmann::json& summary) {
                sign.is_null() ? "" : fmt::format("{:.1f} %", 100 * sign.get<double>()));
   }
   for (const auto& [flag, rows] : summary["warnings"].items())
-    fmt::print("  ! {} ({}): {} rows\n", meaning_of(flag), flag, rows.get<int64_t>());
+    fmt::print("  ! {} ({}): {} {}\n", meaning_of(flag), flag, rows.get<int64_t>(),
+               rows.get<int64_t>() == 1 ? "row" : "rows");
 }
 
 }  // namespace tessera::cli

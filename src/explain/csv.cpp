@@ -17,6 +17,8 @@ namespace tessera::explain {
 namespace {
 
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
+constexpr double kStray = 0.1;       // share of texts up to which a column is one of numbers with mistakes in it
+constexpr int64_t kIdentifier = 20;  // different values beyond which a column may be one of numbers or of identifiers
 
 bool is_missing(std::string_view text) {
   return text.empty() || text == "NA" || text == "NaN" || text == "nan" || text == "null" || text == "?";
@@ -34,8 +36,9 @@ struct ColumnReader {
   std::string name;
   int64_t most_levels = 0;
   bool numeric = true;
-  std::string first_text;  // the first cell that is no number, and its row
-  int64_t first_text_row = 0;
+  std::string first_text;      // the first cell that is no number, and its row
+  int64_t first_text_row = 0;  // 0-based
+  int64_t text_cells = 0;      // neither numbers nor missing
   int64_t missing = 0;
   int64_t too_many_row = -1;  // 0-based, of the first cell beyond most_levels different texts
   bool too_many = false;      // far more texts than levels: the dictionary was given up
@@ -43,15 +46,18 @@ struct ColumnReader {
   std::vector<int32_t> codes;
   std::map<std::string, int32_t, std::less<>> dictionary;
 
-  void add(const std::string& text, int64_t row) {
+  void add(const std::string& text) {
     double value = kMissing;
     const bool gone = is_missing(text);
     if (gone) {
       ++missing;
-    } else if (!parse_number(text, value) && numeric) {
+    } else if (!parse_number(text, value)) {
+      if (numeric) {
+        first_text = text;
+        first_text_row = static_cast<int64_t>(numbers.size());
+      }
       numeric = false;
-      first_text = text;
-      first_text_row = row;
+      ++text_cells;
     }
     if (!too_many) add_text(text, gone);
     numbers.push_back(value);
@@ -122,6 +128,32 @@ void make_categorical(const ColumnReader& source, Column& column, std::vector<do
     out[i] = source.codes[i] < 0 ? kMissing : code_to_level[static_cast<size_t>(source.codes[i])];
 }
 
+// A stray text in a column of numbers is a mistake, and a column of almost as many categories as rows an identifier:
+// neither is made categorical unasked.
+void check_automatic(const ColumnReader& column, std::string_view file) {
+  const auto present = static_cast<int64_t>(column.numbers.size()) - column.missing;
+  std::set<double> different;
+  for (const double value : column.numbers) {
+    if (!std::isnan(value)) different.insert(value);
+    if (std::ssize(different) > kIdentifier) break;
+  }
+  if (static_cast<double>(column.text_cells) < kStray * static_cast<double>(present) &&
+      std::ssize(different) > kIdentifier) {
+    throw Error(ErrorCode::bad_file,
+                "{}: row {} (0-based, header not counted), column '{}': found '{}' in a column of numbers; correct it, "
+                "or name the column in --categorical or --ignore",
+                file, column.first_text_row, column.name, column.first_text);
+  }
+  const auto levels = static_cast<int64_t>(column.dictionary.size());
+  if (levels <= column.most_levels && levels > kIdentifier && 2 * levels > present) {
+    throw Error(
+        ErrorCode::limit_exceeded,
+        "{}: column '{}' has {} different categories in {} rows (row {} has '{}'), too few rows each to compare; "
+        "is it an identifier? name it in --ignore, or in --categorical to keep it",
+        file, column.name, levels, present, column.first_text_row, column.first_text);
+  }
+}
+
 void check_names(const std::vector<std::string>& wanted, const std::vector<std::string>& header,
                  std::string_view name) {
   for (const std::string& column : wanted) {
@@ -139,9 +171,9 @@ std::vector<ColumnReader> read_columns(std::string_view text, std::string_view n
   if (!reader.next(header, line)) throw Error(ErrorCode::bad_file, "{}: empty; expected a line of column names", name);
   std::set<std::string> seen;
   for (const std::string& column : header) {
-    if (column.empty()) throw Error(ErrorCode::bad_file, "{}: row 1: a column has no name", name);
+    if (column.empty()) throw Error(ErrorCode::bad_file, "{}: line 1: a column has no name", name);
     if (!seen.insert(column).second)
-      throw Error(ErrorCode::bad_file, "{}: row 1: two columns are named '{}'", name, column);
+      throw Error(ErrorCode::bad_file, "{}: line 1: two columns are named '{}'", name, column);
   }
   std::vector<ColumnReader> columns(header.size());
   for (size_t j = 0; j < header.size(); ++j) {
@@ -149,12 +181,15 @@ std::vector<ColumnReader> read_columns(std::string_view text, std::string_view n
     columns[j].most_levels = options.max_levels;
     columns[j].too_many = contains(options.ignore, header[j]);
   }
-  while (reader.next(fields, line)) {
+  for (int64_t row = 0; reader.next(fields, line); ++row) {
     if (fields.size() != header.size()) {
-      throw Error(ErrorCode::bad_file, "{}: row {} has {} fields; the first row names {} columns", name, line,
-                  fields.size(), header.size());
+      throw Error(ErrorCode::bad_file,
+                  "{}: row {} (0-based, header not counted; line {}) has {} fields, expected {}: {}", name, row, line,
+                  fields.size(), header.size(),
+                  fields.size() < header.size() ? fmt::format("nothing for column '{}'", header[fields.size()])
+                                                : fmt::format("more than the last column, '{}'", header.back()));
     }
-    for (size_t j = 0; j < fields.size(); ++j) columns[j].add(fields[j], line);
+    for (size_t j = 0; j < fields.size(); ++j) columns[j].add(fields[j]);
   }
   return columns;
 }
@@ -176,8 +211,13 @@ Table parse_csv(std::string_view text, std::string_view name, const ReadOptions&
     Column& column = table.columns[j];
     column.name = source.name;
     column.missing = source.missing;
+    if (!source.numeric && !contains(options.categorical, source.name) && !contains(options.continuous, source.name) &&
+        !contains(options.ignore, source.name)) {
+      check_automatic(source, name);
+    }
     if (contains(options.continuous, source.name) && !source.numeric) {
-      throw Error(ErrorCode::bad_file, "{}: row {}, column '{}': expected a number, found '{}'", name,
+      throw Error(ErrorCode::bad_file,
+                  "{}: row {} (0-based, header not counted), column '{}': expected a number, found '{}'", name,
                   source.first_text_row, source.name, source.first_text);
     }
     const bool categorical = !source.numeric || contains(options.categorical, source.name) ||
@@ -220,15 +260,17 @@ Table read_queries(const std::filesystem::path& path, const Table& table, std::s
     for (int64_t i = 0; i < source.rows; ++i) {
       double value = source.at(i, from);
       if (std::isnan(value))
-        throw Error(ErrorCode::invalid_argument, "{}: row {}, column '{}': the value is missing", path.string(), i + 2,
+        throw Error(ErrorCode::invalid_argument,
+                    "{}: row {} (0-based, header not counted), column '{}': the value is missing", path.string(), i,
                     column.name);
       if (column.kind == ColumnKind::categorical) {
         const std::string& level = read.levels[static_cast<size_t>(value)];
         const auto at = std::find(column.levels.begin(), column.levels.end(), level);
         if (at == column.levels.end()) {
-          throw Error(ErrorCode::invalid_argument,
-                      "{}: row {}, column '{}': the category '{}' never occurs in the table", path.string(), i + 2,
-                      column.name, level);
+          throw Error(
+              ErrorCode::invalid_argument,
+              "{}: row {} (0-based, header not counted), column '{}': the category '{}' never occurs in the table",
+              path.string(), i, column.name, level);
         }
         value = static_cast<double>(at - column.levels.begin());
       }

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 
+#include "explain/normal.h"
+
 namespace tessera::explain {
 namespace {
 
@@ -233,12 +235,21 @@ void diagnose(const Problem& problem, const RowSearch& search, std::span<const d
   if (used < std::min(problem.options.neighbours, problem.inputs.rows) ||
       problem.inputs.rows < problem.options.neighbours) {
     warn(explanation, Warning::few_rows,
-         fmt::format("{} rows were asked for and {} could be used.", problem.options.neighbours, used));
+         fmt::format("Only {} rows could be used for a neighbourhood of {}.", used, problem.options.neighbours));
   }
   if (diagnostics.parameters >= used && used > 0) {
     warn(explanation, Warning::few_rows,
          fmt::format("{} parameters are fitted to {} rows, so nothing is left to check the fit with.",
                      diagnostics.parameters, used));
+  }
+  const int64_t needed = records_for(problem.options.level);
+  if (explanation.estimator != Estimator::published && diagnostics.calibration_records < needed) {
+    warn(explanation, Warning::few_rows,
+         fmt::format("{} records could be left out to calibrate the intervals and a level of {:g} needs {}, so {}.",
+                     diagnostics.calibration_records, problem.options.level, needed,
+                     explanation.estimator == Estimator::forest
+                         ? "they span all that the outputs allow"
+                         : "they are wider by a normal tail that is not checked"));
   }
   if (diagnostics.local_r2 < kPoorFit) {
     warn(explanation, Warning::poor_fit,

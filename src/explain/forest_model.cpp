@@ -18,7 +18,7 @@ constexpr int64_t kPartners = 2;      // nearest records that differ, one of whi
 constexpr int64_t kTwins = 20;        // equal records passed over
 constexpr int64_t kTrialRows = 5000;  // on which the kinds of forest are compared
 constexpr int64_t kTrialTrees = 60;
-constexpr double kUncalibrated = 2;  // factor where no record could be scored
+constexpr double kUncalibrated = 2;  // least factor where scores cannot be carried over to the targets
 
 std::vector<ForestOptions> kinds_of(const Options& options, int64_t features) {
   ForestOptions randomised;
@@ -107,14 +107,18 @@ ForestModel::Calibration ForestModel::calibrate(const World& logged, const World
   Calibration result;
   result.records = std::ssize(here.ratio);
   result.floor = here.floor;
-  result.factor.assign(problem_.features.size(), kUncalibrated);
-  if (here.ratio.empty()) return result;
+  result.factor.assign(problem_.features.size(), 0);
+  result.reached = result.records >= records_for(problem_.options.level);
+  if (!result.reached) return result;
   const double factor = safe_quantile(here.ratio, problem_.options.level);
   const double neighbours = conformal_quantile(there.ratio, problem_.options.level);
   const auto targets = target_scores(mimic, there.floor, known);
   std::vector<double> all;
   for (const auto& scores : targets) all.insert(all.end(), scores.begin(), scores.end());
-  if (all.empty() || !(neighbours > 0)) return result;
+  if (all.empty() || !(neighbours > 0)) {
+    result.factor.assign(problem_.features.size(), std::max(kUncalibrated, factor));
+    return result;
+  }
   // A feature's own scores may ask for more than those of all, never for less: they are few.
   const double together = safe_quantile(all, problem_.options.level);
   for (size_t j = 0; j < targets.size(); ++j) {
@@ -195,6 +199,16 @@ ForestModel::Spread ForestModel::difference(const Forest& forest, std::span<cons
   return spread;
 }
 
+double ForestModel::whole_range() const {
+  if (problem_.options.classification) return 1;
+  double low = problem_.outputs[0], high = low;
+  for (size_t i = 0; i < problem_.outputs.size(); ++i) {
+    low = std::min(low, problem_.outputs[i]);
+    high = std::max(high, problem_.outputs[i]);
+  }
+  return high - low;
+}
+
 // A forest has no slope: a gradient is the difference over the feature's step, divided by it.
 Problem ForestModel::stepped() const {
   Problem problem = {problem_.inputs, {}, problem_.features, problem_.options, problem_.baseline, problem_.alternative,
@@ -209,6 +223,7 @@ Explanation ForestModel::explain(std::span<const double> query, int64_t row) con
   const Calibration& calibration = known ? known_ : unknown_;
   const std::vector<int64_t> baselines = problem_.baselines_for(query);
   const Plan plan = make_plan(stepped(), query, baselines);
+  const double range = calibration.reached ? 0 : whole_range();
   std::vector<double> estimate(plan.targets.size(), 0), lower(estimate), upper(estimate);
   for (size_t t = 0; t < plan.targets.size(); ++t) {
     const Target& target = plan.targets[t];
@@ -222,8 +237,8 @@ Explanation ForestModel::explain(std::span<const double> query, int64_t row) con
     const bool bounded = problem_.options.classification;
     const auto limit = [&](double value) { return unit * (bounded ? std::clamp(value, -1.0, 1.0) : value); };
     estimate[t] = limit(spread.mean);
-    lower[t] = limit(spread.mean - half);
-    upper[t] = limit(spread.mean + half);
+    lower[t] = limit(calibration.reached ? spread.mean - half : -range);
+    upper[t] = limit(calibration.reached ? spread.mean + half : range);
   }
   Explanation result;
   result.estimator = Estimator::forest;

@@ -36,6 +36,7 @@ class ForestModel {
     std::vector<double> factor;  // per feature: multiplies spread + floor
     double floor = 0;            // output units
     int64_t records = 0;
+    bool reached = false;  // enough of them for the level; otherwise no factor is known
   };
   // A forest and the outputs that it was trained on.
   struct World {
@@ -55,6 +56,9 @@ class ForestModel {
   static Spread difference(const Forest& forest, std::span<const double> plus, std::span<const double> minus, int64_t a,
                            int64_t b);
   Problem stepped() const;
+
+  // Largest difference of two outputs: all that can be said where no factor is known.
+  double whole_range() const;
 
   const Problem& problem_;
   const RowSearch& search_;

@@ -138,9 +138,10 @@ std::string html_summary(const nlohmann::json& summary) {
   html += "</table></div>\n";
   const auto& warnings = summary.at("warnings");
   for (const auto& [flag, rows] : warnings.items()) {
-    html +=
-        fmt::format("<p class=\"warning\">{}: {} rows ({:.1f} %)</p>\n", escaped(meaning_of(flag)), rows.get<int64_t>(),
-                    100 * rows.get<double>() / std::max(1.0, summary.at("rows").get<double>()));
+    const double share = 100 * rows.get<double>() / std::max(1.0, summary.at("rows").get<double>());
+    html += fmt::format("<p class=\"warning\">{}: {} {} ({} %)</p>\n", escaped(meaning_of(flag)), rows.get<int64_t>(),
+                        rows.get<int64_t>() == 1 ? "row" : "rows",
+                        share < 0.1 ? "below 0.1" : fmt::format("{:.1f}", share));
   }
   return html;
 }

@@ -134,7 +134,7 @@ std::string diagnostics_table(const Diagnostics& d) {
   line("held-out R²", short_number(d.local_r2), "of left-out outputs near the row; 1: all predicted, 0 or less: none");
   line("condition", short_number(d.condition), "how nearly features depend on each other here");
   line("distance to the data", short_number(d.distance), "1: as usual among the rows nearby; above 4 is outside");
-  if (d.calibration_records > 0) {
+  if (d.calibration_records > 0 && d.calibration_factor > 0) {
     line("conformal factor",
          fmt::format("{} from {} records", short_number(d.calibration_factor), d.calibration_records),
          "widens the model's own errors; it holds for values and differences of records like the logged ones, for "
@@ -159,7 +159,10 @@ std::string html_section(const Explainer& explainer, const Explanation& explanat
   if (explanation.features.size() > kMostBars)
     html +=
         fmt::format("<p class=\"note\">The {} largest of {} features.</p>\n", kMostBars, explanation.features.size());
-  html += "<p class=\"note\">Dot: importance; bar: its interval; grey: the interval contains zero. ";
+  html +=
+      "<p class=\"note\">Dot: importance; bar: its interval; red: raises the output, blue: lowers it, grey: the "
+      "interval "
+      "contains zero. ";
   html += explainer.options().importance == ImportanceKind::gradient
               ? "Continuous features: change of the output per unit. "
               : "Continuous features: change of the output over one step. ";
@@ -181,6 +184,31 @@ std::string html_section(const Explainer& explainer, const Explanation& explanat
         "row. Red dot: this row.</p>\n";
   }
   return html + diagnostics_table(d);
+}
+
+std::string html_side_by_side(const SideBySide& outputs, std::string_view title) {
+  std::string html =
+      fmt::format("<h2>{}</h2>\n<div class=\"scroll\"><table><tr><th>importance for</th>", escaped(title));
+  for (const std::string& name : outputs.names) html += fmt::format("<th>{}</th>", escaped(name));
+  html += "</tr>\n";
+  for (size_t j = 0; j < outputs.features.size(); ++j) {
+    html += fmt::format("<tr><td>{}</td>", escaped(outputs.features[j].name));
+    for (const Explanation& answer : outputs.answers) {
+      const FeatureImportance& f = answer.features[j];
+      const bool clear = f.lower > 0 || f.upper < 0;
+      html += fmt::format("<td>{}{}</td>", short_number(f.importance), clear ? "&nbsp;*" : "");
+    }
+    html += "</tr>\n";
+  }
+  html += "</table></div>\n<p class=\"note\">* The interval excludes zero.";
+  if (outputs.classes) {
+    const auto likely = std::max_element(outputs.answers.begin(), outputs.answers.end(),
+                                         [](const auto& a, const auto& b) { return a.prediction < b.prediction; });
+    html += fmt::format(" Most likely here: {} ({}).",
+                        escaped(outputs.names[static_cast<size_t>(likely - outputs.answers.begin())]),
+                        short_number(likely->prediction));
+  }
+  return html + "</p>\n";
 }
 
 }  // namespace tessera::explain

@@ -47,4 +47,6 @@ double conformal_quantile(std::vector<double> scores, double level) {
   return scores.back() * std::max(1.0, normal / normal_quantile((1 + count / (count + 1)) / 2));
 }
 
+int64_t records_for(double level) { return static_cast<int64_t>(std::ceil(level / (1 - level) - 1e-9)); }
+
 }  // namespace tessera::explain

@@ -185,8 +185,11 @@ TEST_F(ExplainCli, ClassesAreExplainedEachAgainstTheRest) {
     const double p = answer["rows"][0]["features"][j]["importance"], q = answer["rows"][1]["features"][j]["importance"];
     EXPECT_NEAR(p, -q, 1e-4);
   }
-  const Outcome text = run(data + " --output p,q --ignore score --classification --row 4");
+  const Outcome text = run(data + " --output p,q --ignore score --classification --row 4 --report " + path("pq.html"));
   EXPECT_NE(text.out.find("most likely here"), std::string::npos);
+  const std::string page = read_file(path("pq.html"));
+  EXPECT_NE(page.find("<th>importance for</th><th>p</th><th>q</th>"), std::string::npos);
+  EXPECT_NE(page.find("Most likely here: "), std::string::npos);
   const nlohmann::json alone = json(data + " --output p,q --ignore score --row 4");
   EXPECT_EQ(alone["settings"]["classes"], false);
 }
@@ -382,6 +385,8 @@ TEST_F(ExplainCli, WrongUsageIsOneSentence) {
   expect_refusal(data + kScore + " --row 1 --estimator magic", {"magic", "kernel"});
   expect_refusal(data + kScore + " --row 1 --interval percentile", {"interval"});
   expect_refusal(data + kScore + " --row 1 --level 1.5", {"level"});
+  expect_refusal(data + kScore + " --row 1 --estimator published --replicates 39",
+                 {"--replicates", "40", "0.95", "39"});
   expect_refusal(data + kScore + " --row 1 --deltas u", {"u"});
   expect_refusal(data + kScore + " --row 1 --deltas u=-1", {"'u'", "positive"});
   expect_refusal(data + kScore + " --row 1 --deltas c=1", {"'c' is categorical"});
@@ -416,7 +421,7 @@ TEST_F(ExplainCli, BadTablesAreRefusedNamingRowAndColumn) {
                  {"row 8", "column 'y'", "missing"});
   expect_refusal(csv("x,z,y", [](int i) { return fmt::format("{},{},{}", i, i % 3, i == 8 ? "inf" : "1.5"); }) +
                      " --output y --row 0",
-                 {"row 10", "column 'y'", "expected a number", "inf"});
+                 {"row 8", "column 'y'", "expected a number", "inf"});
   // Unknown columns.
   const std::string plain = csv("x,z,y", good);
   expect_refusal(plain + " --output w --row 0", {"'w'", "x, z, y"});
@@ -428,20 +433,28 @@ TEST_F(ExplainCli, BadTablesAreRefusedNamingRowAndColumn) {
   // Queries: an unseen category, a missing column, a missing value.
   const std::string data = table();
   expect_refusal(data + kScore + " --query " + write("q.csv", "u,v,c\n1,1,red\n1,1,violet\n"),
-                 {"row 3", "column 'c'", "violet", "never occurs"});
+                 {"row 1", "column 'c'", "violet", "never occurs"});
   expect_refusal(data + kScore + " --query " + write("q.csv", "u,c\n1,red\n"), {"'v'"});
-  expect_refusal(data + kScore + " --query " + write("q.csv", "u,v,c\n1,,red\n"), {"row 2", "column 'v'", "missing"});
+  expect_refusal(data + kScore + " --query " + write("q.csv", "u,v,c\n1,,red\n"), {"row 0", "column 'v'", "missing"});
   expect_refusal(data + kScore + " --query " + write("q.csv", "u,v,c\n"), {"no row to explain"});
   // Ragged and empty files.
   expect_refusal(csv("x,z,y", [&](int i) { return i == 20 ? std::string("1,2") : good(i); }) + " --output y --row 0",
-                 {"row 22", "2 fields", "3 columns"});
+                 {"row 20", "line 22", "2 fields", "expected 3", "'y'"});
   expect_refusal(write("bad.csv", "") + " --output y --row 0", {"empty"});
   expect_refusal(write("bad.csv", "x,z,y\n") + " --output y --row 0", {"no rows"});
+  // A stray text among numbers.
+  expect_refusal(
+      csv("x,z,y", [&](int i) { return i == 17 ? std::string("inf,2,1") : good(i); }) + " --output y --row 0",
+      {"row 17", "column 'x'", "found 'inf'", "column of numbers"});
   // An identifier read as a category.
   expect_refusal(csv(
                      "id,x,y", [](int i) { return fmt::format("user{},{},{}", i, i, 0.01 * i); }, 1200) +
                      " --output y --row 0",
                  {"column 'id'", "more than 500 different values", "row 500", "ignore"});
+  expect_refusal(csv(
+                     "id,x,y", [](int i) { return fmt::format("user{},{},{}", i, i, 0.01 * i); }, 40) +
+                     " --output y --row 0",
+                 {"column 'id'", "40 different categories in 40 rows", "user0", "--ignore"});
   // An .npy file that is cut off.
   expect_refusal(write("bad.npy", npy("<f4", false, 10, 3, std::string(60, '\0'))) + " --output x2 --row 0",
                  {"10 x 3", "15"});

@@ -57,16 +57,45 @@ TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
     return "";
   };
   EXPECT_NE(message("").find("empty"), std::string::npos);
-  EXPECT_NE(message("a,b\n1,2\n3\n").find("row 3 has 1 fields"), std::string::npos);
+  EXPECT_NE(message("a,b\n1,2\n3\n")
+                .find("row 1 (0-based, header not counted; line 3) has 1 fields, expected 2: nothing for column 'b'"),
+            std::string::npos);
   EXPECT_NE(message("a,a\n").find("two columns are named 'a'"), std::string::npos);
   EXPECT_NE(message("a,\n").find("no name"), std::string::npos);
   EXPECT_NE(message("a\n\"x").find("row 2: a quoted field is not closed"), std::string::npos);
   EXPECT_NE(message("a\n\"x\"y\n").find("closing quote"), std::string::npos);
-  EXPECT_NE(message("a\n1\nred\n", {.continuous = {"a"}}).find("row 3, column 'a': expected a number, found 'red'"),
+  EXPECT_NE(message("a\n1\nred\n", {.continuous = {"a"}})
+                .find("row 1 (0-based, header not counted), column 'a': expected a number, found 'red'"),
             std::string::npos);
   EXPECT_NE(message("a\n1\n", {.categorical = {"b"}}).find("column 'b' is not in the table"), std::string::npos);
   EXPECT_NE(message("a\nx\ny\nz\n", {.max_levels = 2}).find("more than 2 different values by row 2"),
             std::string::npos);
+}
+
+TEST(Csv, StrayTextAndIdentifiersAreNotMadeCategoriesUnasked) {
+  const auto message = [](std::string_view text, const ReadOptions& options = {}) -> std::string {
+    try {
+      (void)parse_csv(text, "t", options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  std::string numbers = "a\n", names = "a\n", few = "a\n";
+  for (int i = 0; i < 60; ++i) {
+    numbers += i == 31 ? "hello\n" : std::to_string(i) + ".5\n";
+    names.append("k").append(std::to_string(i)).append("\n");
+    few += i == 31 ? "10+\n" : std::to_string(i % 10) + "\n";
+  }
+  EXPECT_NE(message(numbers).find("row 31 (0-based, header not counted), column 'a': found 'hello'"),
+            std::string::npos);
+  EXPECT_EQ(message(numbers, {.categorical = {"a"}}), "");
+  EXPECT_EQ(message(numbers, {.ignore = {"a"}}), "");
+  EXPECT_NE(message(names).find("column 'a' has 60 different categories in 60 rows (row 0 has 'k0')"),
+            std::string::npos);
+  EXPECT_EQ(message(names, {.categorical = {"a"}}), "");
+  EXPECT_EQ(message(names, {.ignore = {"a"}}), "");
+  EXPECT_EQ(message(few), "");  // ten numbers and one text are eleven categories
 }
 
 std::string npy(const std::string& header, const std::string& data) {

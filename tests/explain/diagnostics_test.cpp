@@ -178,5 +178,38 @@ TEST(Diagnostic, MoreParametersThanRows) {
   EXPECT_GE(raised.json["diagnostics"]["parameters"].get<int64_t>(), 20);
 }
 
+// Too few records to calibrate with: the forest says nothing narrower than the range of the outputs, the kernel warns.
+TEST(Diagnostic, TooFewRecordsToCalibrate) {
+  const auto calibration_warned = [](const Raised& raised) {
+    const auto& warnings = raised.json["warnings"];
+    return std::any_of(warnings.begin(), warnings.end(), [](const auto& warning) {
+      return warning["text"].template get<std::string>().find("to calibrate the intervals") != std::string::npos;
+    });
+  };
+  for (const int64_t rows : {2, 3, 6, 12}) {
+    Table400 table(rows);
+    table.set(2, [](int64_t i) { return static_cast<double>(i % 2); });
+    table.set(3, [](int64_t i) { return static_cast<double>((i + 1) % 2); });
+    Options options = quick(Estimator::forest);
+    options.neighbours = rows;
+    options.importance = ImportanceKind::difference;
+    const auto [low, high] = std::minmax_element(table.outputs.begin(), table.outputs.end());
+    for (const bool classification : {false, true}) {
+      options.classification = classification;
+      const Raised forest = explain(table, options);
+      EXPECT_TRUE(forest(Warning::few_rows) && calibration_warned(forest)) << rows;
+      const double range = classification ? 1 : *high - *low;
+      for (const auto& feature : forest.json["features"]) {
+        EXPECT_NEAR(feature["lower"].get<double>(), -range, 1e-12) << rows;
+        EXPECT_NEAR(feature["upper"].get<double>(), range, 1e-12) << rows;
+      }
+    }
+    options.classification = false;
+    options.estimator = Estimator::kernel;
+    EXPECT_TRUE(calibration_warned(explain(table, options))) << rows;
+  }
+  EXPECT_FALSE(calibration_warned(explain(Table400(), quick(Estimator::forest))));
+}
+
 }  // namespace
 }  // namespace tessera::explain

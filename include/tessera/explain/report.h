@@ -15,6 +15,16 @@ namespace tessera::explain {
 // One explanation as a section of a page. title: for example the output column.
 std::string html_section(const Explainer& explainer, const Explanation& explanation, std::string_view title);
 
+// Importances of one row for several outputs, one column each; `answers` and `names` are of the same length, at least
+// one. classes: the outputs are probabilities of classes, of which the likeliest is named.
+struct SideBySide {
+  std::span<const Feature> features;
+  std::span<const Explanation> answers;
+  std::vector<std::string> names;
+  bool classes = false;
+};
+std::string html_side_by_side(const SideBySide& outputs, std::string_view title);
+
 // What drives the model over a whole table as a section; summary: Summary::to_json().
 std::string html_summary(const nlohmann::json& summary);
 
