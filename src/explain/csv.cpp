@@ -211,8 +211,9 @@ Table parse_csv(std::string_view text, std::string_view name, const ReadOptions&
     Column& column = table.columns[j];
     column.name = source.name;
     column.missing = source.missing;
-    if (!source.numeric && !contains(options.categorical, source.name) && !contains(options.continuous, source.name) &&
-        !contains(options.ignore, source.name)) {
+    const bool table_of_records = options.max_levels < std::numeric_limits<int64_t>::max();
+    if (table_of_records && !source.numeric && !contains(options.categorical, source.name) &&
+        !contains(options.continuous, source.name) && !contains(options.ignore, source.name)) {
       check_automatic(source, name);
     }
     if (contains(options.continuous, source.name) && !source.numeric) {
@@ -243,7 +244,7 @@ Table read_queries(const std::filesystem::path& path, const Table& table, std::s
                    const std::vector<std::string>& names) {
   ReadOptions options;
   options.names = names;
-  options.max_levels = std::numeric_limits<int64_t>::max();
+  options.max_levels = std::numeric_limits<int64_t>::max();  // columns that are not needed may hold anything
   for (const int64_t j : needed) {
     const Column& column = table.columns[static_cast<size_t>(j)];
     (column.kind == ColumnKind::categorical ? options.categorical : options.continuous).push_back(column.name);

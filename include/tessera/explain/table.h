@@ -115,7 +115,9 @@ struct ReadOptions {
   // Columns of text are always categorical. Columns of numbers are continuous, unless named above or unless
   // `categorical_up_to` > 0 and they hold at most that many different whole numbers.
   int64_t categorical_up_to = 0;
-  int64_t max_levels = 10000;            // more levels than this in one categorical column are an error
+  // More levels than this in one categorical column are an error. The largest value also takes columns of stray texts
+  // or identifiers for categories, which are otherwise refused unless they are named in `categorical`.
+  int64_t max_levels = 10000;
   std::vector<std::string> ignore = {};  // columns nobody will look at: no levels are made
   std::vector<std::string> names = {};   // .npy: of the columns; default x0, x1, ...
 };
