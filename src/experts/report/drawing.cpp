@@ -2,35 +2,14 @@
 
 #include <fmt/format.h>
 
-namespace tessera::experts {
+#include "tessera/base/html.h"
 
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-    }
-  }
-  return result;
-}
+namespace tessera::experts {
 
 Drawing::Drawing(double width, double height, std::string_view label)
     : body_(fmt::format("<svg viewBox=\"0 0 {:.0f} {:.0f}\" width=\"{:.0f}\" height=\"{:.0f}\" role=\"img\" "
                         "aria-label=\"{}\">",
-                        width, height, width, height, escaped(label))) {}
+                        width, height, width, height, escape_html(label))) {}
 
 void Drawing::rectangle(double x, double y, double width, double height, std::string_view style_class, double opacity) {
   body_ += fmt::format("<rect x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\" class=\"{}\"", x, y, width,
@@ -46,15 +25,16 @@ void Drawing::line(double x1, double y1, double x2, double y2, std::string_view 
 
 void Drawing::circle(double x, double y, double radius, std::string_view style_class, std::string_view title) {
   body_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{:.1f}\" class=\"{}\"><title>{}</title></circle>", x, y,
-                       radius, style_class, escaped(title));
+                       radius, style_class, escape_html(title));
 }
 
 void Drawing::text(double x, double y, std::string_view words, std::string_view anchor) {
-  body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>", x, y, anchor, escaped(words));
+  body_ +=
+      fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>", x, y, anchor, escape_html(words));
 }
 
 void Drawing::vertical_text(double x, double y, std::string_view words) {
-  body_ += fmt::format("<text transform=\"translate({:.1f} {:.1f}) rotate(-90)\">{}</text>", x, y, escaped(words));
+  body_ += fmt::format("<text transform=\"translate({:.1f} {:.1f}) rotate(-90)\">{}</text>", x, y, escape_html(words));
 }
 
 }  // namespace tessera::experts

@@ -6,9 +6,6 @@
 
 namespace tessera::experts {
 
-// Text safe inside HTML and SVG.
-std::string escaped(std::string_view text);
-
 class Drawing {
  public:
   Drawing(double width, double height, std::string_view label);

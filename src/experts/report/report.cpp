@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "experts/report/drawing.h"
+#include "tessera/base/html.h"
 
 namespace tessera::experts {
 namespace {
@@ -70,7 +71,7 @@ std::string score_table(const ReportContent& content) {
     const double n = static_cast<double>(std::max<int64_t>(1, s.inputs));
     html +=
         fmt::format("<tr{}><td>{}</td><td>{:.2f} %</td><td>{:.2f}</td><td>{:.4f}</td><td>{:.4f}</td></tr>\n",
-                    k == 0 ? " class=\"drawn\"" : "", escaped(content.lines[k].name), 100 * s.accuracy,
+                    k == 0 ? " class=\"drawn\"" : "", escape_html(content.lines[k].name), 100 * s.accuracy,
                     100 * std::sqrt(s.accuracy * (1 - s.accuracy) / n), s.negative_log_likelihood, s.calibration_error);
   }
   return html + "</table></div>\n";
@@ -110,10 +111,10 @@ std::string reliability(const ReportContent& content) {
       "<p class=\"note\">How often the answer was right against the probability it was given, 15 bins; the area of a "
       "dot "
       "is the share of inputs. On the dashed line every probability would be true. <span class=\"key\">{}</span>",
-      escaped(content.lines[0].name));
+      escape_html(content.lines[0].name));
   if (content.centralised >= 0) {
     note += fmt::format(", <span class=\"key2\">{}</span>",
-                        escaped(content.lines[static_cast<size_t>(content.centralised)].name));
+                        escape_html(content.lines[static_cast<size_t>(content.centralised)].name));
   }
   return drawing.str() + note + ".</p>\n";
 }
@@ -159,8 +160,8 @@ std::string confusion(const ReportContent& content) {
   if (mistakes.empty()) return html;
   html += "<p>Most frequent mistakes:";
   for (size_t k = 0; k < std::min<size_t>(6, mistakes.size()); ++k) {
-    html += fmt::format("{} {} taken for {} ({})", k > 0 ? "," : "", escaped(content.classes[mistakes[k].truth]),
-                        escaped(content.classes[mistakes[k].label]), mistakes[k].count);
+    html += fmt::format("{} {} taken for {} ({})", k > 0 ? "," : "", escape_html(content.classes[mistakes[k].truth]),
+                        escape_html(content.classes[mistakes[k].label]), mistakes[k].count);
   }
   return html + ".</p>\n";
 }
@@ -184,8 +185,9 @@ std::string histogram(const ReportQuestions& questions, size_t experts) {
   }
   drawing.text(kLeft + kWidth, kHeight + 42, "experts asked", "end");
   return fmt::format("<p><b>{}</b>: {:.2f} of {} experts on average, accuracy {:.2f} %</p>\n{}",
-                     escaped(questions.name), sum / static_cast<double>(std::max<size_t>(1, questions.asked.size())),
-                     experts, 100 * questions.accuracy, drawing.str());
+                     escape_html(questions.name),
+                     sum / static_cast<double>(std::max<size_t>(1, questions.asked.size())), experts,
+                     100 * questions.accuracy, drawing.str());
 }
 
 std::string expert_table(const ReportContent& content) {
@@ -200,7 +202,7 @@ std::string expert_table(const ReportContent& content) {
   return fmt::format(
       "<p>On rows whose class an expert knows it is right {:.2f} % of the time on average ({:.2f} to {:.2f} %). The "
       "weakest knows {}.</p>\n",
-      100 * mean, 100 * *low, 100 * *high, escaped(weakest));
+      100 * mean, 100 * *low, 100 * *high, escape_html(weakest));
 }
 
 }  // namespace
@@ -210,10 +212,10 @@ std::string html_report(const ReportContent& content) {
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\"><title>Experts: {0}</title><style>{1}</style></head><body>\n"
       "<h1>Experts: {0}</h1>\n",
-      escaped(content.title), kStyle);
-  for (const std::string& fact : content.facts) html += fmt::format("<p class=\"fact\">{}</p>\n", escaped(fact));
+      escape_html(content.title), kStyle);
+  for (const std::string& fact : content.facts) html += fmt::format("<p class=\"fact\">{}</p>\n", escape_html(fact));
   for (const std::string& warning : content.warnings) {
-    html += fmt::format("<p class=\"warning\">{}</p>\n", escaped(warning));
+    html += fmt::format("<p class=\"warning\">{}</p>\n", escape_html(warning));
   }
   html += "<h2>Accuracy</h2>\n" + score_table(content) + expert_table(content);
   html += "<h2>Are the probabilities true?</h2>\n" + reliability(content);

@@ -7,6 +7,7 @@
 #include "scbench/report/format.h"
 #include "scbench/report/report.h"
 #include "scbench/report/svg.h"
+#include "tessera/base/html.h"
 
 namespace tessera::scbench {
 namespace {

@@ -8,6 +8,7 @@
 #include "scbench/report/report.h"
 #include "scbench/report/svg.h"
 #include "tessera/base/file.h"
+#include "tessera/base/html.h"
 
 namespace tessera::scbench {
 namespace {

@@ -12,9 +12,6 @@
 
 namespace tessera::scbench {
 
-// & < > " ' as entities; bytes that are not UTF-8 and control characters as U+FFFD.
-std::string escape_html(std::string_view text);
-
 struct Point {
   double x = 0;
   double y = 0;
