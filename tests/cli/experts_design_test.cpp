@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "support/program.h"
+#include "support/program_test.h"
 #include "tessera/base/file.h"
 
 namespace tessera {
@@ -12,21 +12,10 @@ namespace {
 
 using testing::Outcome;
 
-class ExpertsDesignCli : public ::testing::Test {
+class ExpertsDesignCli : public testing::ProgramTest {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::path(::testing::TempDir()) /
-              (std::string("experts-") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  ExpertsDesignCli() : ProgramTest("experts-") {}
 
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  std::string write(const std::string& name, const std::string& text) const {
-    write_file_atomically(folder_ / name, text);
-    return path(name);
-  }
   std::string design(const std::string& sets, const std::string& classes = "4") const {
     return write("design.json",
                  R"({"format": "tessera-design", "version": 1, "classes": )" + classes + R"(, "sets": )" + sets + "}");
@@ -41,8 +30,6 @@ class ExpertsDesignCli : public ::testing::Test {
     EXPECT_EQ(outcome.out, "") << arguments;
     EXPECT_NE(outcome.err.find(part), std::string::npos) << arguments << "\n" << outcome.err;
   }
-
-  std::filesystem::path folder_;
 };
 
 TEST_F(ExpertsDesignCli, DesignVerifyAndSimulateAgree) {

@@ -12,7 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "support/program.h"
+#include "support/program_test.h"
 #include "tessera/base/file.h"
 #include "tessera/base/random.h"
 
@@ -22,21 +22,9 @@ namespace {
 using ::testing::HasSubstr;
 using testing::Outcome;
 
-class ExpertsFitCli : public ::testing::Test {
+class ExpertsFitCli : public testing::ProgramTest {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::path(::testing::TempDir()) /
-              (std::string("experts-fit-") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  std::string write(const std::string& name, const std::string& text) const {
-    write_file_atomically(folder_ / name, text);
-    return path(name);
-  }
+  ExpertsFitCli() : ProgramTest("experts-fit-") {}
 
   // Six classes on a circle.
   std::string blobs(const std::string& name, int64_t rows, uint64_t seed) const {
@@ -87,8 +75,6 @@ class ExpertsFitCli : public ::testing::Test {
   }
 
   static constexpr const char* kSmall = " --size 3 --hidden 16 --epochs 60 --seconds 0.2 --seed 3";
-
-  std::filesystem::path folder_;
 };
 
 TEST_F(ExpertsFitCli, FitsPredictsAndCombinesToTheSameLabels) {

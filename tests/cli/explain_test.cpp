@@ -14,7 +14,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "support/program.h"
+#include "support/program_test.h"
 #include "tessera/base/file.h"
 #include "tessera/base/random.h"
 
@@ -23,21 +23,9 @@ namespace {
 
 using testing::Outcome;
 
-class ExplainCli : public ::testing::Test {
+class ExplainCli : public testing::ProgramTest {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::path(::testing::TempDir()) /
-              (std::string("explain-") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  std::string write(const std::string& name, const std::string& text) const {
-    write_file_atomically(folder_ / name, text);
-    return path(name);
-  }
+  ExplainCli() : ProgramTest("explain-") {}
 
   // u, v in [0, 1], category c, and three outputs: a smooth score, and two class probabilities that add up to one.
   std::string table(int64_t rows = 120) const {
@@ -85,8 +73,6 @@ class ExplainCli : public ::testing::Test {
     EXPECT_EQ(outcome.out, "") << arguments;
     EXPECT_EQ(files(), before) << arguments;
   }
-
-  std::filesystem::path folder_;
 };
 
 TEST_F(ExplainCli, TheJsonHasThePromisedShape) {
