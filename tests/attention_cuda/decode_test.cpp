@@ -14,6 +14,7 @@
 
 #include "attention/cuda/decode_pages.h"
 #include "attention/cuda/decode_select.h"
+#include "gpu/page_code.h"
 
 namespace tessera::attention::cuda {
 namespace {
@@ -24,30 +25,6 @@ std::vector<uint16_t> random_rows(std::size_t count, uint64_t seed) {
   std::vector<uint16_t> bits(count);
   for (uint16_t& x : bits) x = __bfloat16_as_ushort(__float2bfloat16(normal(random)));
   return bits;
-}
-
-// Number of a code by its definition, not by the kernel's way.
-double code_number(PageFormat format, const uint8_t* row, int channel) {
-  switch (format) {
-    case PageFormat::bf16: {
-      uint16_t bits;
-      memcpy(&bits, row + 2 * channel, 2);
-      return Bfloat::decode(bits);
-    }
-    case PageFormat::int8:
-      return row[channel];
-    case PageFormat::fp8: {
-      const int exponent = row[channel] >> 3 & 15;
-      const int fraction = row[channel] & 7;
-      const double size = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
-      return (row[channel] & 0x80) != 0 ? -size : size;
-    }
-    default: {
-      uint32_t word;
-      memcpy(&word, row + channel / 8 * 4, 4);
-      return word >> (4 * (channel % 8 / 2) + 16 * (channel % 2)) & 15u;
-    }
-  }
 }
 
 struct Shape {

@@ -12,6 +12,7 @@
 
 #include "attention/cuda/decode_format.h"
 #include "attention/cuda/decode_select.h"
+#include "gpu/page_code.h"
 #include "gpu/support.h"
 
 namespace {
@@ -30,29 +31,6 @@ struct Case {
   int selected = 0;
   bool float_out = true;
 };
-
-double code_number(PageFormat format, const uint8_t* row, int channel) {
-  switch (format) {
-    case PageFormat::bf16: {
-      uint16_t bits;
-      std::memcpy(&bits, row + 2 * channel, 2);
-      return decode(bits, false);
-    }
-    case PageFormat::int8:
-      return row[channel];
-    case PageFormat::fp8: {
-      const int exponent = row[channel] >> 3 & 15;
-      const int fraction = row[channel] & 7;
-      const double size = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
-      return (row[channel] & 0x80) != 0 ? -size : size;
-    }
-    default: {
-      uint32_t word;
-      std::memcpy(&word, row + channel / 8 * 4, 4);
-      return word >> (4 * (channel % 8 / 2) + 16 * (channel % 2)) & 15u;
-    }
-  }
-}
 
 class Run {
  public:

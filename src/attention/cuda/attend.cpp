@@ -2,6 +2,7 @@
 #include <cmath>
 #include <string>
 
+#include "attention/cuda/device.h"
 #include "attention/cuda/fallback_launch.h"
 #include "attention/cuda/hopper_launch.h"
 #include "attention/cuda/hopper_maps.h"
@@ -155,14 +156,6 @@ void launch_hopper_kernel(const HopperLaunch& launch) {
       break;
   }
   check_cuda(status, "launching the attention kernel");
-}
-
-int multiprocessors() {
-  int device = 0;
-  int count = 0;
-  check_cuda(cudaGetDevice(&device), "looking for a GPU");
-  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "counting multiprocessors");
-  return count;
 }
 
 void gather_columns(const PlanLaunch& plan, HopperMaps& maps, bool half_precision) {

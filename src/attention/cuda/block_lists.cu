@@ -1,10 +1,9 @@
 #include "attention/cuda/block_lists.h"
+#include "attention/cuda/list_ends.cuh"
 #include "attention/cuda/mma_sync.cuh"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-
-#include <cub/device/device_scan.cuh>
 
 namespace tessera::attention::cuda {
 namespace {
@@ -150,11 +149,6 @@ __global__ void __launch_bounds__(kSearchThreads, 1)
   }
 }
 
-__global__ void clamp_kernel(int32_t* begin, int64_t count, int64_t capacity) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < count && begin[i] > capacity) begin[i] = static_cast<int32_t>(capacity);
-}
-
 template <typename Element>
 void launch_means(const BlockLists& lists, cudaStream_t stream) {
   const TileRule& rule = lists.choice.rule;
@@ -195,18 +189,14 @@ cudaError_t build(const BlockLists& arguments, const LineLists& lists, cudaStrea
   launch_means<Element>(arguments, stream);
   const dim3 grid((query_tiles + kQueryTiles - 1) / kQueryTiles, arguments.query_heads);
   kernel<<<grid, kSearchThreads, bytes, stream>>>(arguments, {.counts = lists.counts});
-  std::size_t scan_bytes = lists.scan_bytes;
-  status = cub::DeviceScan::ExclusiveSum(lists.scan, scan_bytes, lists.counts, lists.tile_begin,
-                                         static_cast<int>(all + 1), stream);
+  status = scan_counts(lists, all, stream);
   if (status != cudaSuccess) return status;
   kernel<<<grid, kSearchThreads, bytes, stream>>>(arguments, {.begin = lists.tile_begin,
                                                               .counts = lists.counts,
                                                               .tiles = lists.tiles,
                                                               .capacity = lists.tile_capacity,
                                                               .overflow = lists.overflow});
-  clamp_kernel<<<static_cast<unsigned>((all + 256) / 256), 256, 0, stream>>>(lists.tile_begin, all + 1,
-                                                                             lists.tile_capacity);
-  return cudaGetLastError();
+  return clamp_ends(lists, all, stream);
 }
 
 template <typename Element>

@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <exception>
 #include <string>
 
+#include "attention/cuda/c_boundary.h"
 #include "tessera/attention/cuda.h"
 #include "tessera/attention/cuda_c.h"
 #include "tessera/attention/cuda_select.h"
@@ -13,36 +13,13 @@ thread_local std::string last_error;
 
 template <typename Body>
 int guarded(const Body& body) noexcept {
-  try {
-    last_error.clear();
-    body();
-    return 0;
-  } catch (const Error& error) {
-    last_error = error.what();
-    return 1 + static_cast<int>(error.code());
-  } catch (const std::exception& error) {
-    last_error = error.what();
-    return 1 + static_cast<int>(ErrorCode::internal);
-  }
+  return guarded_into(last_error, body);
 }
 
-void require(const void* pointer, const char* name) {
-  if (pointer == nullptr) throw Error(ErrorCode::invalid_argument, std::string("CUDA attention: ") + name + " is null");
-}
+constexpr NamedCall kCall = {"CUDA attention"};
 
-DeviceView to_view(const tessera_cuda_view& from) {
-  if (from.type < TESSERA_CUDA_BF16 || from.type > TESSERA_CUDA_F32 || from.rank < 0 || from.rank > 4) {
-    throw Error(ErrorCode::invalid_argument,
-                "CUDA attention: a view must have type 0 (bf16), 1 (f16) or 2 (f32) and rank 0 "
-                "to 4, found type " +
-                    std::to_string(from.type) + ", rank " + std::to_string(from.rank));
-  }
-  DeviceView view{
-      .data = from.data, .type = static_cast<ElementType>(from.type), .rank = from.rank, .device = from.device};
-  std::copy_n(from.shape, 4, view.shape.begin());
-  std::copy_n(from.strides, 4, view.strides.begin());
-  return view;
-}
+void require(const void* pointer, const char* name) { kCall.require(pointer, name); }
+DeviceView to_view(const tessera_cuda_view& from) { return kCall.view(from); }
 
 AttentionArguments to_arguments(const tessera_cuda_attention* from) {
   require(from, "attention");

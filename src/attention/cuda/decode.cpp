@@ -4,6 +4,8 @@
 
 #include "attention/cuda/decode_launch.h"
 #include "attention/cuda/decode_select.h"
+#include "attention/cuda/device.h"
+#include "attention/cuda/scratch.h"
 #include "attention/cuda/status.h"
 
 namespace tessera::attention::cuda {
@@ -87,14 +89,6 @@ void check_selection(const DecodeArguments& arguments) {
   }
 }
 
-int multiprocessors() {
-  int device = 0;
-  int count = 0;
-  check_cuda(cudaGetDevice(&device), "looking for a GPU");
-  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "counting multiprocessors");
-  return count;
-}
-
 void check_pointer(const void* pointer, const char* name) {
   if (pointer == nullptr) return;
   int device = 0;
@@ -115,24 +109,6 @@ void check_cache_pointers(const PagedCache& cache) {
   check_pointer(cache.table, "the table");
   check_pointer(cache.lengths, "lengths");
 }
-
-// Hands out pieces of the scratch memory; with a null base it only counts.
-class Scratch {
- public:
-  explicit Scratch(void* base) : base_(static_cast<unsigned char*>(base)) {}
-
-  template <typename T>
-  T* take(int64_t count) {
-    const size_t at = used_;
-    used_ += (static_cast<size_t>(count) * sizeof(T) + 255) / 256 * 256;
-    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
-  }
-  size_t used() const { return used_; }
-
- private:
-  unsigned char* base_;
-  size_t used_ = 0;
-};
 
 // The problem with its scratch memory; without memory, the bytes it needs.
 DecodeProblem make_problem(const DecodeArguments& arguments, void* memory, size_t& bytes) {

@@ -150,65 +150,6 @@ cudaError_t read_device(Device& device) {
   return status;
 }
 
-template <typename Pages, int kDim>
-cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
-  using Shared = DecodeShared<Pages, kDim, 1>;
-  const bool early = device.capability >= 9;
-  const int heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
-  const int warps = Shared::warps(device.shared_limit, heads);
-  if (warps < 1) return cudaErrorInvalidConfiguration;
-  const int bytes = Shared::bytes(warps, heads);
-  const cudaError_t status =
-      cudaFuncSetAttribute(decode_kernel<Pages, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (status != cudaSuccess) return status;
-  return launch(decode_kernel<Pages, kDim>, problem,
-                {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early}, stream);
-}
-
-template <typename Pages>
-cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
-  switch (problem.head_dim) {
-    case 64:
-      return run<Pages, 64>(problem, device, stream);
-    case 96:
-      return run<Pages, 96>(problem, device, stream);
-    case 128:
-      return run<Pages, 128>(problem, device, stream);
-    default:
-      return run<Pages, 256>(problem, device, stream);
-  }
-}
-
-template <typename Pages>
-cudaError_t run_write(const PageWriteProblem& problem, cudaStream_t stream) {
-  const Grid grid = {{static_cast<unsigned>((problem.rows + kPageRows - 1) / kPageRows),
-                      static_cast<unsigned>(problem.kv_heads), static_cast<unsigned>(problem.sequences)},
-                     kPageThreads};
-  switch (problem.head_dim) {
-    case 64:
-      return launch(write_kernel<Pages, 64>, problem, grid, stream);
-    case 96:
-      return launch(write_kernel<Pages, 96>, problem, grid, stream);
-    case 128:
-      return launch(write_kernel<Pages, 128>, problem, grid, stream);
-    default:
-      return launch(write_kernel<Pages, 256>, problem, grid, stream);
-  }
-}
-
-cudaError_t launch_pages(const DecodeProblem& problem, PageFormat format, const Device& device, cudaStream_t stream) {
-  switch (format) {
-    case PageFormat::bf16:
-      return run<Bf16Pages>(problem, device, stream);
-    case PageFormat::fp8:
-      return run<Fp8Pages>(problem, device, stream);
-    case PageFormat::int8:
-      return run<Int8Pages>(problem, device, stream);
-    default:
-      return run<Int4Pages>(problem, device, stream);
-  }
-}
-
 int64_t most_pages_of_a_block(const DecodeProblem& problem) {
   const bool some = problem.selection != nullptr && problem.budget < problem.table_stride;
   const int64_t pages = some ? problem.budget : problem.table_stride;
@@ -234,7 +175,9 @@ cudaError_t launch_decode(const DecodeProblem& given, PageFormat format, cudaStr
     if (problem.sequences == 1 && problem.blocks >= jobs) problem.workers_per_job = problem.blocks / jobs;
     status = launch_spread(problem, format, device, stream);
   } else {
-    status = launch_pages(problem, format, device, stream);
+    status = with_pages(format, problem.head_dim, [&]<typename Pages, int kDim>() {
+      return launch_blocks<DecodeShared<Pages, kDim, 1>>(decode_kernel<Pages, kDim>, problem, device, stream);
+    });
   }
   if (status != cudaSuccess || problem.arrivals != nullptr) return status;
   const Grid grid = {
@@ -243,16 +186,12 @@ cudaError_t launch_decode(const DecodeProblem& given, PageFormat format, cudaStr
 }
 
 cudaError_t launch_page_write(const PageWriteProblem& problem, PageFormat format, cudaStream_t stream) {
-  switch (format) {
-    case PageFormat::bf16:
-      return run_write<Bf16Pages>(problem, stream);
-    case PageFormat::fp8:
-      return run_write<Fp8Pages>(problem, stream);
-    case PageFormat::int8:
-      return run_write<Int8Pages>(problem, stream);
-    default:
-      return run_write<Int4Pages>(problem, stream);
-  }
+  const Grid grid = {{static_cast<unsigned>((problem.rows + kPageRows - 1) / kPageRows),
+                      static_cast<unsigned>(problem.kv_heads), static_cast<unsigned>(problem.sequences)},
+                     kPageThreads};
+  return with_pages(format, problem.head_dim, [&]<typename Pages, int kDim>() {
+    return launch(write_kernel<Pages, kDim>, problem, grid, stream);
+  });
 }
 
 }  // namespace tessera::attention::cuda

@@ -1,7 +1,6 @@
-#include <algorithm>
-#include <exception>
 #include <string>
 
+#include "attention/cuda/c_boundary.h"
 #include "tessera/attention/cuda_decode.h"
 #include "tessera/attention/cuda_decode_c.h"
 
@@ -12,22 +11,13 @@ thread_local std::string last_decode_error;
 
 template <typename Body>
 int guarded(const Body& body) noexcept {
-  try {
-    last_decode_error.clear();
-    body();
-    return 0;
-  } catch (const Error& error) {
-    last_decode_error = error.what();
-    return 1 + static_cast<int>(error.code());
-  } catch (const std::exception& error) {
-    last_decode_error = error.what();
-    return 1 + static_cast<int>(ErrorCode::internal);
-  }
+  return guarded_into(last_decode_error, body);
 }
 
-void require(const void* pointer, const char* name) {
-  if (pointer == nullptr) throw Error(ErrorCode::invalid_argument, std::string("CUDA decode: ") + name + " is null");
-}
+constexpr NamedCall kCall = {"CUDA decode"};
+
+void require(const void* pointer, const char* name) { kCall.require(pointer, name); }
+DeviceView to_decode_view(const tessera_cuda_view& from) { return kCall.view(from); }
 
 PageFormat to_format(int32_t format) {
   if (format < TESSERA_CUDA_PAGES_BF16 || format > TESSERA_CUDA_PAGES_INT4) {
@@ -36,19 +26,6 @@ PageFormat to_format(int32_t format) {
                     std::to_string(format));
   }
   return static_cast<PageFormat>(format);
-}
-
-DeviceView to_decode_view(const tessera_cuda_view& from) {
-  if (from.type < TESSERA_CUDA_BF16 || from.type > TESSERA_CUDA_F32 || from.rank < 0 || from.rank > 4) {
-    throw Error(ErrorCode::invalid_argument,
-                "CUDA decode: a view must have type 0 (bf16), 1 (f16) or 2 (f32) and rank 0 to 4, found type " +
-                    std::to_string(from.type) + ", rank " + std::to_string(from.rank));
-  }
-  DeviceView view{
-      .data = from.data, .type = static_cast<ElementType>(from.type), .rank = from.rank, .device = from.device};
-  std::copy_n(from.shape, 4, view.shape.begin());
-  std::copy_n(from.strides, 4, view.strides.begin());
-  return view;
 }
 
 PagedCache to_cache(const tessera_cuda_paged_cache& from) {

@@ -141,16 +141,7 @@ cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t
 }  // namespace
 
 cudaError_t launch_choose(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
-  switch (problem.head_dim) {
-    case 64:
-      return run<64>(problem, device, stream);
-    case 96:
-      return run<96>(problem, device, stream);
-    case 128:
-      return run<128>(problem, device, stream);
-    default:
-      return run<256>(problem, device, stream);
-  }
+  return with_head_dim(problem.head_dim, [&]<int kDim>() { return run<kDim>(problem, device, stream); });
 }
 
 }  // namespace tessera::attention::cuda

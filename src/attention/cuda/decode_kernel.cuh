@@ -258,6 +258,52 @@ struct Device {
   int capability = 0, shared_limit = 0, multiprocessors = 0;
 };
 
+// Calls `body` with the head dimension as a constant: body.template operator()<kDim>().
+template <typename Body>
+cudaError_t with_head_dim(int32_t head_dim, const Body& body) {
+  switch (head_dim) {
+    case 64:
+      return body.template operator()<64>();
+    case 96:
+      return body.template operator()<96>();
+    case 128:
+      return body.template operator()<128>();
+    default:
+      return body.template operator()<256>();
+  }
+}
+
+// Calls `body` with the pages' type and the head dimension: body.template operator()<Pages, kDim>().
+template <typename Body>
+cudaError_t with_pages(PageFormat format, int32_t head_dim, const Body& body) {
+  return with_head_dim(head_dim, [&]<int kDim>() {
+    switch (format) {
+      case PageFormat::bf16:
+        return body.template operator()<Bf16Pages, kDim>();
+      case PageFormat::fp8:
+        return body.template operator()<Fp8Pages, kDim>();
+      case PageFormat::int8:
+        return body.template operator()<Int8Pages, kDim>();
+      default:
+        return body.template operator()<Int4Pages, kDim>();
+    }
+  });
+}
+
+// One block per multiprocessor, with as many warps as shared memory has room for.
+template <typename Shared>
+cudaError_t launch_blocks(void (*kernel)(DecodeProblem), const DecodeProblem& problem, const Device& device,
+                          cudaStream_t stream) {
+  const bool early = device.capability >= 9;
+  const int heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
+  const int warps = Shared::warps(device.shared_limit, heads);
+  if (warps < 1) return cudaErrorInvalidConfiguration;
+  const int bytes = Shared::bytes(warps, heads);
+  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (status != cudaSuccess) return status;
+  return launch(kernel, problem, {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early}, stream);
+}
+
 // Pages of a block up to which the spread kernel is the faster one.
 constexpr int32_t kSpreadPages = 8;
 

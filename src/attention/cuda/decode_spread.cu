@@ -99,48 +99,12 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, kChunks>::kWarps* kW
   }
 }
 
-template <typename Pages, int kDim>
-cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
-  using Shared = DecodeShared<Pages, kDim, kChunks>;
-  const bool early = device.capability >= 9;
-  const int heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
-  const int warps = Shared::warps(device.shared_limit, heads);
-  if (warps < 1) return cudaErrorInvalidConfiguration;
-  const int bytes = Shared::bytes(warps, heads);
-  const cudaError_t status =
-      cudaFuncSetAttribute(spread_kernel<Pages, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (status != cudaSuccess) return status;
-  return launch(spread_kernel<Pages, kDim>, problem,
-                {{static_cast<unsigned>(problem.blocks)}, warps * kWarp, bytes, early}, stream);
-}
-
-template <typename Pages>
-cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
-  switch (problem.head_dim) {
-    case 64:
-      return run<Pages, 64>(problem, device, stream);
-    case 96:
-      return run<Pages, 96>(problem, device, stream);
-    case 128:
-      return run<Pages, 128>(problem, device, stream);
-    default:
-      return run<Pages, 256>(problem, device, stream);
-  }
-}
-
 }  // namespace
 
 cudaError_t launch_spread(const DecodeProblem& problem, PageFormat format, const Device& device, cudaStream_t stream) {
-  switch (format) {
-    case PageFormat::bf16:
-      return run<Bf16Pages>(problem, device, stream);
-    case PageFormat::fp8:
-      return run<Fp8Pages>(problem, device, stream);
-    case PageFormat::int8:
-      return run<Int8Pages>(problem, device, stream);
-    default:
-      return run<Int4Pages>(problem, device, stream);
-  }
+  return with_pages(format, problem.head_dim, [&]<typename Pages, int kDim>() {
+    return launch_blocks<DecodeShared<Pages, kDim, kChunks>>(spread_kernel<Pages, kDim>, problem, device, stream);
+  });
 }
 
 }  // namespace tessera::attention::cuda

@@ -1,4 +1,6 @@
 // The GPU that a call runs on.
+#include "attention/cuda/device.h"
+
 #include <string>
 
 #include "attention/cuda/status.h"
@@ -16,6 +18,14 @@ int compute_capability() {
   check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
              "reading the compute capability");
   return major * 10 + minor;
+}
+
+int multiprocessors() {
+  int device = 0;
+  int count = 0;
+  check_cuda(cudaGetDevice(&device), "looking for a GPU");
+  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "counting multiprocessors");
+  return count;
 }
 
 Kernel kernel_for(int capability) {

@@ -1,6 +1,7 @@
 #include <cub/device/device_scan.cuh>
 
 #include "attention/cuda/line_lists_launch.h"
+#include "attention/cuda/list_ends.cuh"
 
 namespace tessera::attention::cuda {
 namespace {
@@ -69,12 +70,6 @@ __global__ void __launch_bounds__(kLineThreads)
     return;
   }
   write_tiles(LineBlock{}, rule, tile, target.tiles + target.begin[list], shared, flags);
-}
-
-// Lists that did not fit end where the room ends.
-__global__ void clamp_kernel(int32_t* begin, int64_t count, int64_t capacity) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < count && begin[i] > capacity) begin[i] = static_cast<int32_t>(capacity);
 }
 
 __global__ void range_kernel(LineLists lists, int32_t first, int32_t count) {
@@ -152,9 +147,7 @@ int build_line_lists(const LineListArguments& arguments, const LineLists& lists,
   }
   const dim3 grid(static_cast<unsigned>(query_tiles), heads);
   tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, flags, words, {.counts = lists.counts});
-  std::size_t bytes = lists.scan_bytes;
-  const cudaError_t scanned = cub::DeviceScan::ExclusiveSum(lists.scan, bytes, lists.counts, lists.tile_begin,
-                                                            static_cast<int>(all + 1), stream);
+  const cudaError_t scanned = scan_counts(lists, all, stream);
   if (scanned != cudaSuccess) return scanned;
   tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, flags, words,
                                                   {.begin = lists.tile_begin,
@@ -162,9 +155,7 @@ int build_line_lists(const LineListArguments& arguments, const LineLists& lists,
                                                    .tiles = lists.tiles,
                                                    .capacity = lists.tile_capacity,
                                                    .overflow = lists.overflow});
-  clamp_kernel<<<static_cast<unsigned>((all + 256) / 256), 256, 0, stream>>>(lists.tile_begin, all + 1,
-                                                                             lists.tile_capacity);
-  return cudaGetLastError();
+  return clamp_ends(lists, all, stream);
 }
 
 }  // namespace tessera::attention::cuda
