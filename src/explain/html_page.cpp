@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "explain/svg.h"
+#include "tessera/base/html.h"
 #include "tessera/explain/report.h"
 
 namespace tessera::explain {
@@ -121,7 +122,7 @@ std::string html_summary(const nlohmann::json& summary) {
   std::string html = fmt::format(
       "<h2>{}</h2>\n<p class=\"facts\">{} rows explained. Higher: matters more; further right: "
       "less sure.</p>\n",
-      escaped(summary.at("output").get<std::string>()), summary.at("rows").get<int64_t>());
+      escape_html(summary.at("output").get<std::string>()), summary.at("rows").get<int64_t>());
   html += scatter(dots, false) + scatter(dots, true);
   html +=
       "<p class=\"note\">Red dots lie above the dashed line: their mean |importance| exceeds half the mean width, so "
@@ -131,16 +132,16 @@ std::string html_summary(const nlohmann::json& summary) {
       "<div class=\"scroll\"><table><tr><th>feature</th><th>|importance|</th><th>width</th><th>excludes "
       "zero</th><th>same sign</th></tr>\n";
   for (const Dot& dot : dots) {
-    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1f} %</td><td>{}</td></tr>\n", escaped(dot.name),
-                        short_number(dot.importance), short_number(dot.width), 100 * dot.clear,
+    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1f} %</td><td>{}</td></tr>\n",
+                        escape_html(dot.name), short_number(dot.importance), short_number(dot.width), 100 * dot.clear,
                         dot.sign.is_null() ? "–" : fmt::format("{:.1f} %", 100 * dot.sign.get<double>()));
   }
   html += "</table></div>\n";
   const auto& warnings = summary.at("warnings");
   for (const auto& [flag, rows] : warnings.items()) {
     const double share = 100 * rows.get<double>() / std::max(1.0, summary.at("rows").get<double>());
-    html += fmt::format("<p class=\"warning\">{}: {} {} ({} %)</p>\n", escaped(meaning_of(flag)), rows.get<int64_t>(),
-                        rows.get<int64_t>() == 1 ? "row" : "rows",
+    html += fmt::format("<p class=\"warning\">{}: {} {} ({} %)</p>\n", escape_html(meaning_of(flag)),
+                        rows.get<int64_t>(), rows.get<int64_t>() == 1 ? "row" : "rows",
                         share < 0.1 ? "below 0.1" : fmt::format("{:.1f}", share));
   }
   return html;
@@ -152,8 +153,8 @@ std::string html_page(std::string_view title, std::span<const std::string> secti
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\"><title>{}</title><style>{}</style></head><body>\n<h1>What drove "
       "the model: {}</h1>\n",
-      escaped(title), kStyle, escaped(title));
-  for (const std::string& remark : remarks) html += fmt::format("<p class=\"remark\">{}</p>\n", escaped(remark));
+      escape_html(title), kStyle, escape_html(title));
+  for (const std::string& remark : remarks) html += fmt::format("<p class=\"remark\">{}</p>\n", escape_html(remark));
   for (const std::string& section : sections) html += section;
   return html + "</body></html>\n";
 }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "explain/svg.h"
+#include "tessera/base/html.h"
 #include "tessera/explain/report.h"
 
 namespace tessera::explain {
@@ -117,9 +118,9 @@ std::string importance_table(const Explainer& explainer, const Explanation& expl
     const std::string against = feature.kind == ColumnKind::categorical ? shown_value(feature, f.baseline)
                                 : explainer.options().importance == ImportanceKind::gradient ? "slope"
                                                                                              : "step";
-    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", escaped(feature.name),
+    html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", escape_html(feature.name),
                         short_number(f.importance), interval_text(f.lower, f.upper),
-                        escaped(shown_value(feature, f.value)), escaped(against));
+                        escape_html(shown_value(feature, f.value)), escape_html(against));
   }
   return html + "</table></div>\n";
 }
@@ -147,14 +148,14 @@ std::string diagnostics_table(const Diagnostics& d) {
 
 std::string html_section(const Explainer& explainer, const Explanation& explanation, std::string_view title) {
   const Diagnostics& d = explanation.diagnostics;
-  std::string html = fmt::format("<h2>{}{}</h2>\n", escaped(title),
+  std::string html = fmt::format("<h2>{}{}</h2>\n", escape_html(title),
                                  explanation.row >= 0 ? fmt::format(", row {}", explanation.row) : "");
   html += fmt::format(
       "<p class=\"facts\">Logged output {}, local fit {}; {} estimator, {} rows used, {:.0f} % intervals ({}).</p>\n",
       short_number(explanation.output), short_number(explanation.prediction), to_string(explanation.estimator),
       d.rows_used, 100 * explainer.options().level, to_string(explainer.options().interval));
   for (const WarningText& warning : explanation.warnings)
-    html += fmt::format("<p class=\"warning\">{}</p>\n", escaped(warning.text));
+    html += fmt::format("<p class=\"warning\">{}</p>\n", escape_html(warning.text));
   html += interval_plot(explainer, explanation, false) + interval_plot(explainer, explanation, true);
   if (explanation.features.size() > kMostBars)
     html +=
@@ -188,11 +189,11 @@ std::string html_section(const Explainer& explainer, const Explanation& explanat
 
 std::string html_side_by_side(const SideBySide& outputs, std::string_view title) {
   std::string html =
-      fmt::format("<h2>{}</h2>\n<div class=\"scroll\"><table><tr><th>importance for</th>", escaped(title));
-  for (const std::string& name : outputs.names) html += fmt::format("<th>{}</th>", escaped(name));
+      fmt::format("<h2>{}</h2>\n<div class=\"scroll\"><table><tr><th>importance for</th>", escape_html(title));
+  for (const std::string& name : outputs.names) html += fmt::format("<th>{}</th>", escape_html(name));
   html += "</tr>\n";
   for (size_t j = 0; j < outputs.features.size(); ++j) {
-    html += fmt::format("<tr><td>{}</td>", escaped(outputs.features[j].name));
+    html += fmt::format("<tr><td>{}</td>", escape_html(outputs.features[j].name));
     for (const Explanation& answer : outputs.answers) {
       const FeatureImportance& f = answer.features[j];
       const bool clear = f.lower > 0 || f.upper < 0;
@@ -205,7 +206,7 @@ std::string html_side_by_side(const SideBySide& outputs, std::string_view title)
     const auto likely = std::max_element(outputs.answers.begin(), outputs.answers.end(),
                                          [](const auto& a, const auto& b) { return a.prediction < b.prediction; });
     html += fmt::format(" Most likely here: {} ({}).",
-                        escaped(outputs.names[static_cast<size_t>(likely - outputs.answers.begin())]),
+                        escape_html(outputs.names[static_cast<size_t>(likely - outputs.answers.begin())]),
                         short_number(likely->prediction));
   }
   return html + "</p>\n";

@@ -4,30 +4,9 @@
 
 #include <cmath>
 
-namespace tessera::explain {
+#include "tessera/base/html.h"
 
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '&':
-        result += "&amp;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
+namespace tessera::explain {
 
 std::string shortened(const std::string& text, size_t limit) {
   if (text.size() <= limit) return text;
@@ -77,7 +56,7 @@ void Svg::circle(double x, double y, double radius, std::string_view style_class
 }
 
 void Svg::text(double x, double y, std::string_view words, std::string_view style_class) {
-  body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\">{}</text>", x, y, style_class, escaped(words));
+  body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\">{}</text>", x, y, style_class, escape_html(words));
 }
 
 void Svg::path(const std::vector<std::pair<double, double>>& points, std::string_view style_class) {

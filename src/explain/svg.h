@@ -7,9 +7,6 @@
 
 namespace tessera::explain {
 
-// Text safe inside HTML and SVG.
-std::string escaped(std::string_view text);
-
 // At most `limit` bytes, cut between letters and marked.
 std::string shortened(const std::string& text, size_t limit);
 

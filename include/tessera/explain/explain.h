@@ -8,21 +8,17 @@
 // codes 0..C-1. The model is never called.
 //
 // Estimators
-//   published   local polynomial regression among the nearest rows with a bootstrap, exactly as in Ahn, Grana, Tamene
-//   and
-//               Holsheimer, "Uncertainty Quantification for Local Model Explanations Without Model Access"
-//               (arXiv 2301.05761), refitted in closed form. Cost per answer: one QR of neighbours x parameters and one
-//               small Cholesky per replicate, independent of the number of rows once the neighbours are known.
+//   published   local polynomial regression among the nearest rows with a bootstrap, exactly as in Ahn, Grana,
+//               Tamene, Holsheimer, "Uncertainty Quantification for Local Model Explanations Without Model Access"
+//               (arXiv 2301.05761), refitted in closed form. Cost per answer: one QR of neighbours x parameters and
+//               one small Cholesky per replicate, independent of the number of rows once the neighbours are known.
 //   kernel      local kernel regression (Gaussian process) in the cell of rows that share the query's categories, or
-//   with
-//               a product kernel over categories where cells are thin; mixed over smoothness and bandwidth; intervals
-//               scaled by conformal calibration on held-out records. Cost per answer: O(rows_used^3), 150 rows by
-//               default.
+//               with a product kernel over categories where cells are thin; mixed over smoothness and bandwidth;
+//               intervals scaled by conformal calibration on held-out records. Cost per answer: O(rows_used^3), 150
+//               rows by default.
 //   forest      trees that mimic the model, extremely randomised (Geurts et al. 2006) or with best splits (Breiman
-//   2001)
-//               whichever predicts held-out records better, same conformal layer; for
-//   step-like
-//               outputs such as those of forests.
+//               2001), whichever predicts held-out records better, same conformal layer; for step-like outputs such
+//               as those of forests.
 //   automatic   kernel or forest, whichever predicts held-out records better.
 //
 // Errors: Error(invalid_argument) in one sentence naming row and column. Everything after construction is thread-safe,
