@@ -41,6 +41,13 @@ Options options_of(const ExplainCommand& command) {
 void check_command(const ExplainCommand& command) {
   if ((command.row.empty() ? 0 : 1) + (command.query.empty() ? 0 : 1) + (command.all ? 1 : 0) != 1)
     throw Error(ErrorCode::invalid_argument, "explain: expected exactly one of --row, --query and --all");
+  for (const int64_t row : command.row) {
+    if (row < 0) throw Error(ErrorCode::invalid_argument, "--row: rows are counted from 0, found {}", row);
+  }
+  if (command.categorical_up_to < 0) {
+    throw Error(ErrorCode::invalid_argument, "--categorical-up-to: expected 0 or more, found {}",
+                command.categorical_up_to);
+  }
   if (command.all && command.out.empty())
     throw Error(ErrorCode::invalid_argument, "--all: expected --out FILE.jsonl to write one line per row to");
   if (!command.all && (!command.out.empty() || command.resume))
@@ -258,9 +265,7 @@ void add_explain(CLI::App& app) {
           "column(s) of the model's output; several: one explanation each (classes of a classifier, quantiles)")
       ->required()
       ->delimiter(',');
-  explain->add_option("--row", command->row, "explain these rows, 0-based")
-      ->check(CLI::NonNegativeNumber)
-      ->delimiter(',');
+  explain->add_option("--row", command->row, "explain these rows, 0-based")->delimiter(',');
   explain->add_option("--query", command->query, "explain the rows of this CSV or .npy file (same columns)");
   explain->add_flag("--all", command->all, "explain every row into --out, with a summary");
   explain->add_option("--out", command->out, "with --all: file of JSON lines");
@@ -269,11 +274,9 @@ void add_explain(CLI::App& app) {
   explain->add_option("--categorical", command->categorical, "columns of numbers to read as categories")
       ->delimiter(',');
   explain->add_option("--continuous", command->continuous, "columns that must be numbers")->delimiter(',');
-  explain
-      ->add_option("--categorical-up-to", command->categorical_up_to,
-                   "columns of whole numbers with at most this many values are read as categories; 0: none "
-                   "(as with --compat)")
-      ->check(CLI::NonNegativeNumber);
+  explain->add_option("--categorical-up-to", command->categorical_up_to,
+                      "columns of whole numbers with at most this many values are read as categories; 0: none "
+                      "(as with --compat)");
   explain->add_option("--missing", command->missing,
                       "refuse tables with missing values, drop their rows, or fill (median; a category of its own)");
   explain->add_flag("--drop-missing", command->drop_missing, "the same as --missing drop");

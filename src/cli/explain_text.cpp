@@ -87,16 +87,17 @@ void print_answer(const Explanation& answer, const Explainer& explainer, const s
     const FeatureImportance& f = answer.features[j];
     const std::string against = features[j].kind == ColumnKind::categorical      ? shown(features[j], f.baseline)
                                 : options.importance == ImportanceKind::gradient ? "slope"
-                                                                                 : "one step";
+                                                                                 : fmt::format("step {:.4g}", f.step);
     fmt::print("  {}  {}  {}  {:>12.5g}  {:>12.5g} {:>12.5g}{}\n", cell(features[j].name, kName, width, false),
                cell(shown(features[j], f.value), kValue, kValue, true), cell(against, kValue, kValue, true),
                f.importance, f.lower, f.upper, clear(f) ? " *" : "");
   }
   const Diagnostics& d = answer.diagnostics;
   print_wrapped("  fit: ",
-                fmt::format("{:.3g} effective rows, {} parameters, held-out R2 {:.2f}, condition {:.2g}, {:.2g} "
-                            "times the usual distance to the data",
-                            d.effective_rows, d.parameters, d.local_r2, d.condition, d.distance));
+                fmt::format("{:.3g} effective rows, {}held-out R2 {:.2f}, condition {:.2g}, {:.2g} times the usual "
+                            "distance to the data",
+                            d.effective_rows, d.parameters > 0 ? fmt::format("{} parameters, ", d.parameters) : "",
+                            d.local_r2, d.condition, d.distance));
   for (const WarningText& warning : answer.warnings) print_wrapped("  ! ", warning.text);
 }
 

@@ -116,8 +116,9 @@ std::string importance_table(const Explainer& explainer, const Explanation& expl
     const Feature& feature = explainer.features()[j];
     const FeatureImportance& f = explanation.features[j];
     const std::string against = feature.kind == ColumnKind::categorical ? shown_value(feature, f.baseline)
-                                : explainer.options().importance == ImportanceKind::gradient ? "slope"
-                                                                                             : "step";
+                                : explainer.options().importance == ImportanceKind::gradient
+                                    ? "slope"
+                                    : "step of " + short_number(f.step);
     html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", escape_html(feature.name),
                         short_number(f.importance), interval_text(f.lower, f.upper),
                         escape_html(shown_value(feature, f.value)), escape_html(against));
@@ -131,7 +132,8 @@ std::string diagnostics_table(const Diagnostics& d) {
     html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td></tr>\n", what, value, meaning);
   };
   line("effective rows", short_number(d.effective_rows), "rows that the weights leave; below 10 is thin");
-  line("parameters", fmt::format("{} for {} rows", d.parameters, d.rows_used), "what the local fit had to find");
+  if (d.parameters > 0)  // trees have none
+    line("parameters", fmt::format("{} for {} rows", d.parameters, d.rows_used), "what the local fit had to find");
   line("held-out R²", short_number(d.local_r2), "of left-out outputs near the row; 1: all predicted, 0 or less: none");
   line("condition", short_number(d.condition), "how nearly features depend on each other here");
   line("distance to the data", short_number(d.distance), "1: as usual among the rows nearby; above 4 is outside");
@@ -166,7 +168,7 @@ std::string html_section(const Explainer& explainer, const Explanation& explanat
       "contains zero. ";
   html += explainer.options().importance == ImportanceKind::gradient
               ? "Continuous features: change of the output per unit. "
-              : "Continuous features: change of the output over one step. ";
+              : "Continuous features: change of the output over one step, half of it on each side. ";
   html += "Categories: output here minus output with the other category.</p>\n";
   html += importance_table(explainer, explanation);
   std::string slices;

@@ -18,6 +18,7 @@ nlohmann::json feature_json(const FeatureImportance& importance, const Feature& 
                          {"importance", number(importance.importance)},
                          {"lower", number(importance.lower)},
                          {"upper", number(importance.upper)}};
+  if (std::isfinite(importance.step)) item["step"] = importance.step;
   for (const Contrast& contrast : importance.contrasts) {
     item["contrasts"].push_back({{"level", level(static_cast<double>(contrast.level))},
                                  {"importance", number(contrast.importance)},

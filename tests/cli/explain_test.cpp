@@ -91,6 +91,7 @@ TEST_F(ExplainCli, TheJsonHasThePromisedShape) {
   EXPECT_EQ(row["features"][2]["type"], "categorical");
   EXPECT_EQ(row["features"][2]["contrasts"].size(), 2U);
   EXPECT_NEAR(row["features"][0]["importance"].get<double>(), 2, 1e-3);  // slope of the score in u
+  EXPECT_FALSE(row["features"][0].contains("step"));
   EXPECT_TRUE(row["warnings"].is_array());
   EXPECT_TRUE(row["flags"]["extrapolation"].is_boolean());
 }
@@ -106,6 +107,8 @@ TEST_F(ExplainCli, EveryFlagOfThePublishedAlgorithmIsTaken) {
   EXPECT_EQ(answer["settings"]["interval"], "basic");
   EXPECT_NEAR(answer["rows"][0]["features"][0]["importance"].get<double>(), 0.2, 1e-6);   // 2 over a step of 0.1
   EXPECT_NEAR(answer["rows"][0]["features"][1]["importance"].get<double>(), -0.2, 1e-6);  // -1 over a step of 0.2
+  EXPECT_EQ(answer["rows"][0]["features"][1]["step"], 0.2);
+  EXPECT_FALSE(answer["rows"][0]["features"][2].contains("step"));
 }
 
 TEST_F(ExplainCli, BaselinesAndDeltasComeFromPairsJsonAndFiles) {
@@ -368,6 +371,7 @@ TEST_F(ExplainCli, WrongUsageIsOneSentence) {
   expect_refusal(data + kScore + " --row 1 --all", {"exactly one"});
   expect_refusal(data + kScore + " --all", {"--out"});
   expect_refusal(data + kScore + " --row 120", {"--row 120", "0 to 119"});
+  expect_refusal(data + kScore + " --row=-1", {"--row", "from 0", "-1"});
   expect_refusal(data + kScore + " --row 1 --estimator magic", {"magic", "kernel"});
   expect_refusal(data + kScore + " --row 1 --interval percentile", {"interval"});
   expect_refusal(data + kScore + " --row 1 --level 1.5", {"level"});

@@ -114,6 +114,7 @@ struct Contrast {
 struct FeatureImportance {
   double value = 0;       // the query's
   double baseline = 0;    // categorical: code compared with; otherwise NaN
+  double step = 0;        // difference of a continuous feature: its whole width, centred on the value; otherwise NaN
   double importance = 0;  // gradient: output units per input unit; difference or category: output units
   double lower = 0;
   double upper = 0;
@@ -189,7 +190,7 @@ class Explainer {
 };
 
 // {"row", "prediction", "features": [{"name", "type", "value", "baseline", "importance", "lower", "upper",
-// "contrasts"}],
+// "step" (of a difference), "contrasts" (of a category)}],
 //  "diagnostics", "flags": {flag: whether it is raised, all of them}, "warnings": [{"flag", "text"}]}
 nlohmann::json to_json(const Explanation& explanation, const std::vector<Feature>& features);
 
