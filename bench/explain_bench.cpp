@@ -1,10 +1,11 @@
-// Every table of docs/explain.md: coverage, width and error with standard errors, and times, on one thread.
+// Every table of docs/explain.md: coverage, width and error with standard errors, and times.
 //
-//   bench_explain parity|quality|noise|large|under-determined|speed|compas|german [--trials N] [--first-seed S] [--json FILE]
-//   [--data FOLDER]
+//   bench_explain parity|quality|noise|large|under-determined|speed|compas|german [--trials N] [--first-seed S]
+//   [--threads T] [--json FILE] [--data FOLDER]
 //
 // Coverage counts targets inside their 95 % interval over simulated trials (seeds 1000.. report, seeds 500000..
-// develop); standard errors treat trials as independent. Times are CPU milliseconds, medians. The file is written after
+// develop); standard errors treat trials as independent. Times are CPU milliseconds, medians; none where
+// trials run side by side on several threads. The file is written after
 // every row of a table, and a run with the same file, build and seeds goes on after the last row.
 #include <fmt/format.h>
 
