@@ -34,7 +34,7 @@ def main():
     args = ap.parse_args()
     start = time.time()
     run("train.py", "--work", args.work, "--weights", args.weights, "--go-on-at", args.begin, "--longest", args.longest,
-        "--seconds", max(1.0, args.seconds - args.reserve), "--lr", 1.2e-3, "--muon-lr", 0.012, "--tail", 0.6, "--rest", 0.1, "--hint", 0.5, *args.more)
+        "--seconds", max(1.0, args.seconds - args.reserve), "--lr", 1.2e-3, "--muon-lr", 0.012, "--tail", 0.8, "--rest", 0.1, "--guide", 0.5, *args.more)
     run("export.py", args.work / "ckpt", "--out", args.work / "model", "--longest", args.longest)
     run("evaluate.py", args.work / "model", "--lengths", args.lengths, "--examples", args.examples,
         "--out", args.work / "evaluation.json")

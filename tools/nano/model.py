@@ -5,11 +5,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import guide as guiding
 import rest as resting
 import vocab
-
-
-HINT_LAYERS = 4     # layers before the state from which a hint is read (train.py)
 
 
 @dataclass
@@ -74,22 +72,22 @@ class Nano(nn.Module):
             nn.init.normal_(layer.down, std=0.02)
         return self
 
-    def forward(self, ids, rest=None):
+    def forward(self, ids, rest=None, guides=()):
         """ids [B, T] -> [B, T, width], normalised. With `rest` [R] also what these rows miss (rest.py), [layers, heads],
-        and the normalised state after HINT_LAYERS layers."""
+        and what the guides miss (guide.py), one number each."""
         s, half = self.s, self.s.head_dim // 2
         freq = s.rope_theta ** (-torch.arange(half, device=ids.device, dtype=torch.float32) / half)
         angle = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)[:, None] * freq
         cos, sin = angle.cos(), angle.sin()
         x = F.embedding(ids, self.embed)
-        missed, early = [], None
+        missed, astray = [], []
         for i, layer in enumerate(self.layers):
             x, q, k = layer(x, cos, sin)
             if rest is not None:
                 missed.append(resting.missing(q, k, rest))
-                early = x if i + 1 == HINT_LAYERS else early
-        norm = lambda y: F.rms_norm(y, (s.width,), self.norm, s.eps)
-        return norm(x) if rest is None else (norm(x), torch.stack(missed), norm(early))
+                astray += [guiding.astray(q, k, guide) for guide in guides if guide.layer == i]
+        x = F.rms_norm(x, (s.width,), self.norm, s.eps)
+        return x if rest is None else (x, torch.stack(missed), astray)
 
     def logits(self, h):
         return F.linear(h, self.embed)

@@ -170,9 +170,10 @@ def prefix_suffix(g, rows, n, turns, exact=True, pool=v.WORDS, prefixes=None):
         ps, m = v.WORD0 + torch.stack((first, names[:, :n]), -1), _words(g, rows, n, 2)
     entry = torch.cat((ps[..., :1], m, ps[..., 1:]), -1)
     ctx = _context(" lists", torch.cat((_const(entry, NL), entry), -1))
-    e = _pick(entry, _perm(g, rows, n, turns))
+    line = _perm(g, rows, n, turns)
+    e = _pick(entry, line)
     ask = torch.cat((_const(e, NL, Q), e[..., :1], _const(e, v.grammar(" ..")), e[..., 3:], _const(e, EQ)), -1)
-    return _uniform(ctx, ask, e)
+    return _uniform(ctx, ask, e, info={"line": line})
 
 
 def vt(g, rows, n, turns, exact=True, more=0):

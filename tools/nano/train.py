@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import checkpoint
+import guide
 import optim
 import tasks
 import vocab
@@ -65,7 +66,7 @@ class Curriculum:
         top = max(i for i, t in enumerate(LENGTHS) if t <= at)
         self.frontier = {t: max(self.first[t], min(top, self.last)) for t in tasks.TASKS}
         self.few_prefixes, self.frontier["prefix-suffix"] = True, self.first["prefix-suffix"]
-        self.least = {"prefix-suffix": 0.8, "mf": 0.4}
+        self.least = {"prefix-suffix": 0.5, "mf": 0.8}
 
     def update(self, task, index, em):
         if index != self.frontier[task]:
@@ -160,25 +161,14 @@ def rest_loss(model, rng, g, unit, device):
     return model(ids, rows)[1].mean(), length
 
 
-def hint_loss(model, batch, ids, early, device):
-    """prefix-suffix: at the suffix of the question the state after HINT_LAYERS layers shall tell the word that follows the
-    prefix in the entry. The answer repeats the prefix first, so that the suffix is two tokens back when it is needed; without
-    the hint that look-up is not found. Nothing is asked of the model at this place otherwise. Returns (loss, share right)."""
-    c = batch.ctx.shape[1]
-    at = pinned([c + s + i - 2 for s, i, _ in batch.spans], device)      # "? p .. s =", the suffix before the sign
-    want = ids[:, pinned([c + s + i + 1 for s, i, _ in batch.spans], device)]
-    logits = model.logits(early.index_select(1, at)).float()
-    return F.cross_entropy(logits.flatten(0, 1), want.flatten()), (logits.argmax(-1) == want).float().mean()
-
-
-def unit_loss(model, batch, length, device, rows=None):
-    """(loss on the answers, exact match, what the rows `rows` miss or None, normalised state after HINT_LAYERS or None)."""
+def unit_loss(model, batch, length, device, rows=None, guides=()):
+    """(loss on the answers, exact match, what the rows `rows` miss or None, what the guides miss)."""
     ids = batch.ids
     x = F.pad(ids[:, :-1], (0, length - ids.shape[1] + 1), value=vocab.PAD)
     at = batch.answer_at()
     turns, width = len(at), len(at[0])
     at = pinned([p for turn in at for p in turn], device)
-    h, missed, early = (model(x), None, None) if rows is None else model(x, pinned(rows, device))
+    h, missed, astray = (model(x), None, []) if rows is None else model(x, pinned(rows, device), guides)
     logits = model.logits(h.index_select(1, at)).float()
     target = ids[:, at + 1]
     loss = F.cross_entropy(logits.flatten(0, 1), target.flatten())
@@ -191,7 +181,7 @@ def unit_loss(model, batch, length, device, rows=None):
     if "order" in batch.info:                                                                # leave the median out
         keep = [i for i, q in enumerate(batch.info["order"]) if q != 4]
         right = right[keep[0]:keep[0] + 1] if len(keep) == 1 else torch.stack([right[i] for i in keep])
-    return loss, right.mean(), None if missed is None else missed.mean(), early
+    return loss, right.mean(), None if missed is None else missed.mean(), astray
 
 
 def spread(rng, share, units):
@@ -231,7 +221,7 @@ def main():
     ap.add_argument("--ff", type=int, default=768)
     ap.add_argument("--attention", choices=("auto", "flash", "cudnn"), default="auto", help="attention kernel")
     ap.add_argument("--rest", type=float, default=0, help="weight of the attention that context rows spend elsewhere (rest.py)")
-    ap.add_argument("--hint", type=float, default=0, help="weight of prefix-suffix's hint; needs --rest")
+    ap.add_argument("--guide", type=float, default=0, help="weight of prefix-suffix's guides (guide.py); needs --rest")
     ap.add_argument("--only", help="comma list of tasks to train on")
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--every", type=float, default=10, help="seconds between log lines")
@@ -304,15 +294,15 @@ def main():
                 index = rng.randint(cur.last // 2, cur.last) if args.go_on_at else index
             batch = make_unit(rng, g, task, index, args.unit, few, crowd, hard=hard)
             rows, counted = rest_rows(rng, task, batch) if args.rest else (None, 0.0)
+            guides = guide.prefix_suffix(rng, batch, device, pinned) if args.guide and task == "prefix-suffix" else []
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss, em, missed, early = unit_loss(model, batch, LENGTHS[index], device, rows)
-                hint = None
-                if args.hint and task == "prefix-suffix":
-                    hint, told = hint_loss(model, batch, batch.ids, early, device)
+                loss, em, missed, astray = unit_loss(model, batch, LENGTHS[index], device, rows, guides)
             pending.append((task, index if counts else -1, em, loss.detach()))
-            if hint is not None:
-                loss = loss + args.hint * hint
-                pending.append(("hint" if hard else "free", -1, told, told))
+            for name, one in zip(("fetch1", "fetch2", "find"), astray):
+                pending.append((name, -1, one.detach(), one.detach()))
+                loss = loss + args.guide * one
+            if task == "prefix-suffix":
+                pending.append(("hard" if hard else "usual", -1, em, em))
             if missed is not None and counted:
                 loss = loss + args.rest * missed
                 pending.append(("rest", -1, missed.detach(), missed.detach()))
@@ -343,7 +333,7 @@ def main():
                     r = recent.get(t) or [(float("nan"),) * 2]
                     mean = [sum(c) / len(r) for c in zip(*r)]
                     cells.append(f"{t[:6]} {LENGTHS[cur.frontier[t]]}:{mean[0]:.3f}/{1 - cur.err[t]:.3f} l{mean[1]:.2f}")
-                cells += [f"{t} {sum(l for _, l in recent[t]) / len(recent[t]):.3f}" for t in ("rest", "random", "hint", "free")
+                cells += [f"{t} {sum(l for _, l in recent[t]) / len(recent[t]):.3f}" for t in ("rest", "random", "fetch1", "fetch2", "find", "hard", "usual")
                           if t in recent]
                 say(f"{clock:6.1f}s step {step} {tokens / (clock - said) / 1e6:.2f}Mt/s lr {rate:.2f} | "
                     + " | ".join(cells))
