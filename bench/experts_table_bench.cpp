@@ -11,13 +11,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "experts_table.h"
 #include "tessera/base/build_info.h"
 #include "tessera/base/clock.h"
 #include "tessera/base/error.h"
@@ -42,53 +41,6 @@ struct Settings {
   LearnerOptions learner;
 };
 
-struct Split {
-  Dataset train, test;
-};
-
-std::filesystem::path data_folder() {
-  if (const char* folder = std::getenv("TESSERA_DATA")) return folder;
-  if (const char* cache = std::getenv("XDG_CACHE_HOME")) return std::filesystem::path(cache) / "tessera/data";
-  const char* home = std::getenv("HOME");
-  return std::filesystem::path(home != nullptr ? home : ".") / ".cache/tessera/data";
-}
-
-Split load(const std::string& name) {
-  const std::filesystem::path folder = data_folder() / name;
-  if (!std::filesystem::exists(folder)) {
-    throw Error(ErrorCode::not_found, "{}: no such folder; run scripts/fetch-data {}", folder.string(), name);
-  }
-  const bool idx = name == "fashion";
-  Split split;
-  split.train = read_dataset(folder / (idx ? "train-images-idx3-ubyte.gz" : "train.csv"), {});
-  split.test =
-      read_dataset(folder / (idx ? "t10k-images-idx3-ubyte.gz" : "test.csv"), {.classes = split.train.classes});
-  if (name == "digits") {
-    for (Dataset* data : {&split.train, &split.test}) data->channels = 1, data->height = 8, data->width = 8;
-  }
-  return split;
-}
-
-// The settings that reproduce the documented tables; chosen on seeds from 500000 up.
-LearnerOptions defaults_for(const std::string& data, const std::string& kind) {
-  LearnerOptions options{.kind = kind, .hidden = 64, .epochs = 10, .learning_rate = 0.002};
-  if (data == "letter") options.hidden = 128, options.epochs = 30, options.learning_rate = 0.004;
-  if (data == "fashion") options.hidden = 64, options.epochs = kind == "cnn" ? 12 : 6, options.mirror = kind == "cnn";
-  if (data == "digits") options.hidden = 64, options.epochs = 40;
-  return options;
-}
-
-Design design_for(const Settings& settings, int classes, int size) {
-  if (size >= classes) {
-    Design design{.classes = classes, .sets = {{}}};
-    for (int k = 0; k < classes; ++k) design.sets[0].push_back(k);
-    return design;
-  }
-  const nlohmann::json file =
-      read_json(std::filesystem::path(settings.designs) / fmt::format("{}-{}.json", classes, size));
-  return {.classes = classes, .sets = file.at("sets").get<std::vector<std::vector<int>>>()};
-}
-
 double in_set_accuracy(const Design& design, const Answers& answers, const Dataset& test) {
   const std::vector<int32_t> labels = most_probable(design, answers);
   int64_t known = 0, right = 0;
@@ -105,7 +57,7 @@ double in_set_accuracy(const Design& design, const Answers& answers, const Datas
 
 nlohmann::json run_one(const Settings& settings, const Split& split, int size, uint64_t seed) {
   const auto classes = static_cast<int>(split.train.classes.size());
-  const Design design = design_for(settings, classes, size);
+  const Design design = table_design(settings.designs, classes, size);
   const auto learner = make_learner(settings.learner);
   const Stopwatch fit_watch;
   const Ensemble ensemble = fit_experts(split.train, design, *learner, {.seed = seed});
@@ -130,15 +82,20 @@ nlohmann::json run_one(const Settings& settings, const Split& split, int size, u
                                      {"ece", scores.calibration_error},
                                      {"us_per_input", microseconds}};
   }
-  for (const Guarantee guarantee : {Guarantee::same_label, Guarantee::in_set}) {
-    const AdaptiveResult result = decide_adaptively(design, answers, {.guarantee = guarantee});
+  for (const AdaptiveOptions& options :
+       {AdaptiveOptions{}, AdaptiveOptions{.rule = Rule::quadratic}, AdaptiveOptions{.guarantee = Guarantee::in_set}}) {
+    if (options.guarantee == Guarantee::in_set && count_pairs(design).lambda_min < 1) continue;
+    const Stopwatch watch;
+    const AdaptiveResult result = decide_adaptively(design, answers, options);
+    const auto rows = static_cast<double>(split.test.rows);
     double asked = 0, right = 0;
     for (size_t i = 0; i < result.asked.size(); ++i) {
       asked += result.asked[i];
       right += result.labels[i] == split.test.labels[i];
     }
-    const auto rows = static_cast<double>(split.test.rows);
-    run["adaptive"][to_string(guarantee)] = {{"asked", asked / rows}, {"accuracy", right / rows}};
+    const bool soft = options.rule == Rule::quadratic;
+    run["adaptive"][soft ? "same-label-quadratic" : to_string(options.guarantee)] = {
+        {"asked", asked / rows}, {"accuracy", right / rows}, {"us_per_input", watch.elapsed().cpu_ms * 1000 / rows}};
   }
   return run;
 }
@@ -148,19 +105,9 @@ std::string key_of(const nlohmann::json& run) {
                      run.at("design").get<std::string>(), run.at("R").get<int>(), run.at("seed").get<uint64_t>());
 }
 
-// Two-sided 95 % quantile of Student's t for `n` values.
-double t_quantile(size_t n) {
-  constexpr double kTable[] = {0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262};
-  return n >= 2 && n <= 10 ? kTable[n - 1] : 1.96;
-}
-
 std::string mean_and_interval(const std::vector<double>& values) {
-  double mean = 0, square = 0;
-  const auto count = static_cast<double>(values.size());
-  for (const double value : values) mean += value / count;
-  for (const double value : values) square += (value - mean) * (value - mean);
-  if (values.size() < 2) return fmt::format("{:+.2f}", mean);
-  return fmt::format("{:+.2f} ± {:.2f}", mean, t_quantile(values.size()) * std::sqrt(square / (count * (count - 1))));
+  const auto [mean, half] = interval_of(values);
+  return values.size() < 2 ? fmt::format("{:+.2f}", mean) : fmt::format("{:+.2f} ± {:.2f}", mean, half);
 }
 
 void print_table(const std::vector<nlohmann::json>& runs) {
@@ -207,7 +154,7 @@ void print_table(const std::vector<nlohmann::json>& runs) {
 }
 
 void run_table(Settings settings) {
-  const Split split = load(settings.data);
+  const Split split = load_split(settings.data);
   const auto classes = static_cast<int>(split.train.classes.size());
   if (settings.sizes.empty()) {
     settings.sizes =
@@ -216,17 +163,10 @@ void run_table(Settings settings) {
   std::set<std::string> finished;
   std::vector<nlohmann::json> runs;
   const nlohmann::json wanted = make_learner(settings.learner)->settings();
-  if (!settings.out.empty() && std::filesystem::exists(settings.out)) {
-    const std::string text = read_file(settings.out);
-    for (size_t begin = 0; begin < text.size();) {
-      const size_t end = text.find('\n', begin);
-      if (end == std::string::npos) break;
-      nlohmann::json run = parse_json(std::string_view(text).substr(begin, end - begin), settings.out);
-      finished.insert(key_of(run));
-      if (run.at("data") == settings.data && run.at("learner") == wanted && run.at("design") == settings.label)
-        runs.push_back(run);
-      begin = end + 1;
-    }
+  for (nlohmann::json& run : read_runs(settings.out)) {
+    finished.insert(key_of(run));
+    if (run.at("data") == settings.data && run.at("learner") == wanted && run.at("design") == settings.label)
+      runs.push_back(std::move(run));
   }
   std::unique_ptr<LineLog> log;
   if (!settings.out.empty()) log = std::make_unique<LineLog>(settings.out);
@@ -274,7 +214,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     catch_interrupts();
-    settings.learner = experts::defaults_for(settings.data, settings.learner_kind);
+    settings.learner = experts::table_settings(settings.data, settings.learner_kind);
     if (hidden > 0) settings.learner.hidden = hidden;
     if (epochs > 0) settings.learner.epochs = epochs;
     if (batch > 0) settings.learner.batch = batch;

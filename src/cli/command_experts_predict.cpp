@@ -32,7 +32,13 @@ void check_command(const PredictCommand& command) {
     throw Error(ErrorCode::invalid_argument, "--gate: expected --calibrate DATA with held-out rows of all classes");
   }
   if (!command.adaptive.empty()) {
-    (void)parse_guarantee(command.adaptive);
+    if (parse_guarantee(command.adaptive) == Guarantee::same_label && command.rule.rule != "deficit" &&
+        command.rule.rule != "quadratic") {
+      throw Error(
+          ErrorCode::invalid_argument,
+          "--adaptive same-label: expected --rule quadratic or deficit, whose label can be known early, found {}",
+          command.rule.rule);
+    }
     if (!command.calibrate.empty() || !command.answers.empty()) {
       throw Error(ErrorCode::invalid_argument,
                   "--adaptive asks few experts for their labels; it goes with neither --calibrate nor --answers");
@@ -49,15 +55,18 @@ struct Prediction {
 };
 
 Prediction predict_adaptively(const PredictCommand& command, const Ensemble& ensemble, const Dataset& data) {
-  const AdaptiveResult result = ask_adaptively(
-      ensemble, data.values, data.rows, {.guarantee = parse_guarantee(command.adaptive), .errors = command.errors});
+  const Guarantee guarantee = parse_guarantee(command.adaptive);
+  const Rule rule = guarantee == Guarantee::same_label ? parse_rule(command.rule.rule) : Rule::deficit;
+  const AdaptiveResult result = ask_adaptively(ensemble, data.values, data.rows,
+                                               {.guarantee = guarantee, .rule = rule, .errors = command.errors});
   Prediction prediction;
   prediction.combination = combine(
       ensemble.design, result.answers,
       {.rule = Rule::naive_bayes, .in_set_error = command.rule.in_set_error, .temperature = command.rule.temperature});
   prediction.combination.labels = result.labels;
   const double asked = std::accumulate(result.asked.begin(), result.asked.end(), 0.0);
-  prediction.details = {{"guarantee", command.adaptive},
+  prediction.details = {{"rule", to_string(rule)},
+                        {"guarantee", command.adaptive},
                         {"experts", ensemble.experts.size()},
                         {"mean_experts_asked", asked / static_cast<double>(data.rows)},
                         {"most_experts_asked", *std::max_element(result.asked.begin(), result.asked.end())}};
@@ -93,7 +102,7 @@ Prediction predict_with_all(const PredictCommand& command, const Ensemble& ensem
 void print_result(const PredictCommand& command, const Ensemble& ensemble, const Dataset& data,
                   const Prediction& prediction) {
   const Combination& result = prediction.combination;
-  nlohmann::json document = {{"rule", command.adaptive.empty() ? command.rule.rule : "deficit"}, {"inputs", data.rows}};
+  nlohmann::json document = {{"rule", command.rule.rule}, {"inputs", data.rows}};
   document.update(prediction.details);
   if (command.unlabelled) {
     if (!command.json) fmt::print("{} rows labelled\n", data.rows);
@@ -150,9 +159,10 @@ void add_experts_predict(CLI::App& experts) {
   predict->add_option("--answers", command->answers, "every expert's probabilities, as combine reads them");
   predict->add_option("--calibrate", command->calibrate, "held-out data: fit one temperature on it");
   predict->add_flag("--gate", command->gate, "also fit the out-of-set gate on the held-out data");
-  predict->add_option("--adaptive", command->adaptive,
-                      "ask only the experts a row needs: same-label (equals the deficit rule on all) or in-set (right "
-                      "when at most --errors experts that know the class err)");
+  predict->add_option(
+      "--adaptive", command->adaptive,
+      "ask only the experts a row needs: same-label (the label of --rule quadratic or deficit on all experts) "
+      "or in-set (right when at most --errors experts that know the class err)");
   predict->add_option("--errors", command->errors, "of --adaptive in-set");
   predict->add_flag("--unlabelled", command->unlabelled, "DATA has no class: CSV or NPY of features, IDX images");
   predict->add_flag("--json", command->json, "print JSON");

@@ -59,15 +59,16 @@ void add_lines(const ReportCommand& command, const Ensemble& ensemble, const Ans
 
 void add_questions(const Ensemble& ensemble, const Answers& answers, const Dataset& data, int lambda,
                    ReportContent& content) {
-  for (const Guarantee guarantee : {Guarantee::same_label, Guarantee::in_set}) {
-    if (guarantee == Guarantee::in_set && lambda < 1) continue;
-    const AdaptiveResult result = decide_adaptively(ensemble.design, answers, {.guarantee = guarantee});
+  const auto add = [&](const char* name, const AdaptiveOptions& options) {
+    const AdaptiveResult result = decide_adaptively(ensemble.design, answers, options);
     double right = 0;
     for (size_t i = 0; i < data.labels.size(); ++i) right += result.labels[i] == data.labels[i];
-    const char* name = guarantee == Guarantee::same_label
-                           ? "same-label (always the label of the deficit rule on all experts)"
-                           : "in-set (right when no expert that knows the class errs)";
     content.questions.push_back({name, right / static_cast<double>(data.rows), result.asked});
+  };
+  add("same-label (always the label of the quadratic rule on all experts)", {.rule = Rule::quadratic});
+  add("same-label (always the label of the deficit rule on all experts)", {});
+  if (lambda >= 1) {
+    add("in-set (right when no expert that knows the class errs)", {.guarantee = Guarantee::in_set});
   }
 }
 

@@ -16,8 +16,13 @@ Guarantee parse_guarantee(std::string_view name) {
 }
 
 QuestionPlan::QuestionPlan(const Design& design, const AdaptiveOptions& options)
-    : design_(design), options_(options), degrees_(class_degrees(design)) {
+    : design_(design), options_(options), degrees_(class_degrees(design)), offsets_(answer_offsets(design)) {
   check_design(design);
+  if (options.rule != Rule::deficit && options.rule != Rule::quadratic) {
+    throw Error(ErrorCode::invalid_argument,
+                "same-label: expected the rule deficit or quadratic, whose label can be known early, found {}",
+                to_string(options.rule));
+  }
   if (options.errors < 0) {
     throw Error(ErrorCode::invalid_argument, "errors: expected at least 0, found {}", options.errors);
   }
@@ -110,9 +115,15 @@ void Questioner::tell(int expert, int32_t label) {
 
 namespace {
 
-// Inputs about which all experts were asked get the label of the deficit rule on all answers, ties included.
+bool is_quadratic(const AdaptiveOptions& options) {
+  return options.guarantee == Guarantee::same_label && options.rule == Rule::quadratic;
+}
+
+Rule rule_of(const AdaptiveOptions& options) { return is_quadratic(options) ? Rule::quadratic : Rule::deficit; }
+
+// Inputs about which all experts were asked get the label of the rule on all answers, ties included.
 // probabilities: [inputs, columns] where they are known.
-void settle_ties(const Design& design, const std::vector<float>& probabilities, AdaptiveResult& result) {
+void settle_ties(const Design& design, const std::vector<float>& probabilities, Rule rule, AdaptiveResult& result) {
   const size_t experts = design.sets.size(), columns = static_cast<size_t>(answer_columns(design));
   std::vector<size_t> whole;
   Answers answers;
@@ -125,8 +136,21 @@ void settle_ties(const Design& design, const std::vector<float>& probabilities, 
     answers.probabilities.insert(answers.probabilities.end(), row, row + static_cast<std::ptrdiff_t>(columns));
   }
   answers.inputs = static_cast<int64_t>(whole.size());
-  const Combination full = combine(design, answers, {.rule = Rule::deficit});
+  const Combination full = combine(design, answers, {.rule = rule});
   for (size_t k = 0; k < whole.size(); ++k) result.labels[whole[k]] = full.labels[k];
+}
+
+// tell(questions, input, expert) gives a questioner the answer.
+template <typename Questions, typename Tell>
+void decide_all(const QuestionPlan& plan, ThreadPool& workers, Tell tell, AdaptiveResult& result) {
+  workers.parallel_for(0, result.answers.inputs, 256, [&](int64_t begin, int64_t end, int) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      Questions questions(plan);
+      for (int j = questions.next(); j >= 0; j = questions.next()) tell(questions, i, static_cast<size_t>(j));
+      result.labels[i] = questions.label();
+      result.asked[i] = questions.asked();
+    }
+  });
 }
 
 }  // namespace
@@ -137,6 +161,11 @@ AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, c
   chosen.soft_ties = options.soft_ties && !answers.probabilities.empty();
   const QuestionPlan plan(design, chosen);
   const size_t experts = design.sets.size(), inputs = static_cast<size_t>(answers.inputs);
+  if (is_quadratic(options) && answers.probabilities.empty()) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        "same-label of the quadratic rule needs the experts' probabilities, found labels; use the rule deficit");
+  }
   const std::vector<int32_t> all = answers.labels.empty() ? most_probable(design, answers) : answers.labels;
   if (std::find(all.begin(), all.end(), -1) != all.end()) {
     throw Error(ErrorCode::invalid_argument, "adaptive evaluation needs the answers of all experts, found gaps");
@@ -145,18 +174,24 @@ AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, c
   result.answers.labels.assign(inputs * experts, -1);
   result.labels.resize(inputs), result.asked.resize(inputs);
   ThreadPool& workers = pool != nullptr ? *pool : ThreadPool::shared();
-  workers.parallel_for(0, answers.inputs, 256, [&](int64_t begin, int64_t end, int) {
-    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-      Questioner questions(plan);
-      for (int j = questions.next(); j >= 0; j = questions.next()) {
-        const size_t at = i * experts + static_cast<size_t>(j);
-        questions.tell(j, result.answers.labels[at] = all[at]);
-      }
-      result.labels[i] = questions.label();
-      result.asked[i] = questions.asked();
-    }
-  });
-  if (chosen.soft_ties) settle_ties(design, answers.probabilities, result);
+  const auto note = [&](size_t i, size_t j) { return result.answers.labels[i * experts + j] = all[i * experts + j]; };
+  if (is_quadratic(options)) {
+    const std::vector<int32_t> offsets = answer_offsets(design);
+    const auto columns = static_cast<size_t>(offsets.back());
+    const auto tell = [&](QuadraticQuestioner& questions, size_t i, size_t j) {
+      note(i, j);
+      questions.tell(static_cast<int>(j),
+                     std::span(answers.probabilities)
+                         .subspan(i * columns + static_cast<size_t>(offsets[j]), design.sets[j].size()));
+    };
+    decide_all<QuadraticQuestioner>(plan, workers, tell, result);
+  } else {
+    const auto tell = [&](Questioner& questions, size_t i, size_t j) {
+      questions.tell(static_cast<int>(j), note(i, j));
+    };
+    decide_all<Questioner>(plan, workers, tell, result);
+  }
+  if (chosen.soft_ties || is_quadratic(options)) settle_ties(design, answers.probabilities, rule_of(options), result);
   return result;
 }
 
@@ -182,6 +217,41 @@ void ask_round(const Ensemble& ensemble, size_t expert, const std::vector<int64_
   }
 }
 
+// Rounds of questions about all rows; known: [count, columns], filled where an expert was asked.
+// tell(questions, input, expert) gives a questioner the answer that is in `known` and in the result.
+template <typename Questions, typename Tell>
+void ask_all(const Ensemble& ensemble, const QuestionPlan& plan, std::span<const float> rows, ThreadPool& workers,
+             std::vector<float>& known, Tell tell, AdaptiveResult& result) {
+  const size_t experts = ensemble.design.sets.size();
+  std::vector<Questions> questions(static_cast<size_t>(result.answers.inputs), Questions(plan));
+  while (true) {
+    std::vector<int> wanted(questions.size());
+    workers.parallel_for(0, result.answers.inputs, 64, [&](int64_t begin, int64_t end, int) {
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) wanted[i] = questions[i].next();
+    });
+    std::vector<std::vector<int64_t>> waiting(experts);
+    bool any = false;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      if (wanted[i] < 0) continue;
+      waiting[static_cast<size_t>(wanted[i])].push_back(static_cast<int64_t>(i));
+      any = true;
+    }
+    if (!any) break;
+    workers.parallel_for(0, static_cast<int64_t>(experts), 1, [&](int64_t begin, int64_t end, int) {
+      for (auto j = static_cast<size_t>(begin); j < static_cast<size_t>(end); ++j) {
+        if (!waiting[j].empty()) ask_round(ensemble, j, waiting[j], rows, known, result);
+      }
+    });
+    for (size_t j = 0; j < experts; ++j) {
+      for (const int64_t i : waiting[j]) tell(questions[static_cast<size_t>(i)], static_cast<size_t>(i), j);
+    }
+  }
+  for (const Questions& question : questions) {
+    result.labels.push_back(question.label());
+    result.asked.push_back(question.asked());
+  }
+}
+
 }  // namespace
 
 AdaptiveResult ask_adaptively(const Ensemble& ensemble, std::span<const float> rows, int64_t count,
@@ -196,36 +266,23 @@ AdaptiveResult ask_adaptively(const Ensemble& ensemble, std::span<const float> r
   }
   AdaptiveResult result{.answers = {.inputs = count}, .labels = {}, .asked = {}};
   result.answers.labels.assign(inputs * experts, -1);
-  std::vector<float> known(inputs * static_cast<size_t>(answer_columns(ensemble.design)));
-  std::vector<Questioner> questions(inputs, Questioner(plan));
+  const std::vector<int32_t> offsets = answer_offsets(ensemble.design);
+  const auto columns = static_cast<size_t>(offsets.back());
+  std::vector<float> known(inputs * columns);
   ThreadPool& workers = pool != nullptr ? *pool : ThreadPool::shared();
-  while (true) {
-    std::vector<std::vector<int64_t>> waiting(experts);
-    bool any = false;
-    for (size_t i = 0; i < inputs; ++i) {
-      if (const int j = questions[i].next(); j >= 0) {
-        waiting[static_cast<size_t>(j)].push_back(static_cast<int64_t>(i));
-        any = true;
-      }
-    }
-    if (!any) break;
-    workers.parallel_for(0, static_cast<int64_t>(experts), 1, [&](int64_t begin, int64_t end, int) {
-      for (auto j = static_cast<size_t>(begin); j < static_cast<size_t>(end); ++j) {
-        if (!waiting[j].empty()) ask_round(ensemble, j, waiting[j], rows, known, result);
-      }
-    });
-    for (size_t j = 0; j < experts; ++j) {
-      for (const int64_t i : waiting[j]) {
-        questions[static_cast<size_t>(i)].tell(static_cast<int>(j),
-                                               result.answers.labels[static_cast<size_t>(i) * experts + j]);
-      }
-    }
+  if (is_quadratic(options)) {
+    const auto tell = [&](QuadraticQuestioner& questions, size_t i, size_t j) {
+      questions.tell(static_cast<int>(j), std::span(known).subspan(i * columns + static_cast<size_t>(offsets[j]),
+                                                                   ensemble.design.sets[j].size()));
+    };
+    ask_all<QuadraticQuestioner>(ensemble, plan, rows, workers, known, tell, result);
+  } else {
+    const auto tell = [&](Questioner& questions, size_t i, size_t j) {
+      questions.tell(static_cast<int>(j), result.answers.labels[i * experts + j]);
+    };
+    ask_all<Questioner>(ensemble, plan, rows, workers, known, tell, result);
   }
-  for (const Questioner& question : questions) {
-    result.labels.push_back(question.label());
-    result.asked.push_back(question.asked());
-  }
-  if (options.soft_ties) settle_ties(ensemble.design, known, result);
+  if (options.soft_ties || is_quadratic(options)) settle_ties(ensemble.design, known, rule_of(options), result);
   return result;
 }
 

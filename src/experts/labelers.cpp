@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "experts/labeler_pass.h"
 #include "tessera/base/error.h"
 
 namespace tessera::experts {
@@ -31,35 +32,34 @@ void check(const Answers& answers, const LabelerOptions& options) {
 }
 
 // The parameters and what expectation maximisation needs around them. A column is one (labeler, class of its set)
-// pair; tables are [columns, classes], so that one answer touches one contiguous row.
+// pair; tables are [columns, stride_], so that one answer touches one contiguous row.
 class Labelers {
  public:
   Labelers(const Design& design, const Answers& answers, const LabelerOptions& options)
       : design_(design),
         options_(options),
         classes_(static_cast<size_t>(design.classes)),
+        stride_((classes_ + kLabelerStep - 1) / kLabelerStep * kLabelerStep),
         experts_(design.sets.size()),
         items_(answers.inputs),
         offsets_(answer_offsets(design)),
         columns_(static_cast<size_t>(offsets_.back())),
         pool_(options.pool != nullptr ? *options.pool : ThreadPool::shared()) {
     number_answers(answers);
-    const size_t table = columns_ * classes_;
+    const size_t table = columns_ * stride_;
     shards_ = std::clamp<size_t>(kMostShardNumbers / std::max<size_t>(1, table), 1, kMostShards);
     shards_ = std::min(shards_, static_cast<size_t>((items_ + kFlush - 1) / kFlush));
     log_table_.resize(table);
     class_share_.assign(classes_, 1.0 / static_cast<double>(classes_));
-    posterior_.resize(static_cast<size_t>(items_) * classes_);
     start();
   }
 
   LabelerFit run() {
     LabelerFit fit;
-    double likelihood = expectation();
+    (void)expectation();
     for (int step = 0; step < options_.steps; ++step) {
       maximisation();
-      likelihood = expectation();
-      fit.log_density.push_back((likelihood + log_prior()) / static_cast<double>(items_));
+      fit.log_density.push_back((expectation() + log_prior()) / static_cast<double>(items_));
       const size_t n = fit.log_density.size();
       if (n > 1 && fit.log_density[n - 1] - fit.log_density[n - 2] < options_.tolerance) break;
     }
@@ -72,16 +72,18 @@ class Labelers {
   size_t size(size_t expert) const { return design_.sets[expert].size(); }
   bool one_coin() const { return options_.model == LabelerModel::one_coin; }
 
-  // answers_: the column of each answer, -1 where there is none.
   void number_answers(const Answers& answers) {
     const std::vector<int32_t> found = answers.labels.empty() ? most_probable(design_, answers) : answers.labels;
-    answers_.resize(found.size());
+    answers_.reserve(found.size());
+    row_begin_.reserve(static_cast<size_t>(items_) + 1);
     for (size_t k = 0; k < found.size(); ++k) {
+      if (k % experts_ == 0) row_begin_.push_back(static_cast<int64_t>(answers_.size()));
+      if (found[k] < 0) continue;
       const auto& set = design_.sets[k % experts_];
       const auto at = std::lower_bound(set.begin(), set.end(), found[k]);
-      answers_[k] =
-          found[k] < 0 ? -1 : static_cast<int32_t>(column(k % experts_, static_cast<size_t>(at - set.begin())));
+      answers_.push_back(static_cast<int32_t>(column(k % experts_, static_cast<size_t>(at - set.begin()))));
     }
+    row_begin_.push_back(static_cast<int64_t>(answers_.size()));
   }
 
   // Prior mean of answering the set's class `place` when the class is y.
@@ -100,116 +102,91 @@ class Labelers {
       for (size_t k = 0; k < size(j); ++k) {
         for (size_t y = 0; y < classes_; ++y) {
           const double mean = prior_mean(j, k, y);
-          prior_[column(j, k) * classes_ + y] = mean;
-          log_table_[column(j, k) * classes_ + y] = static_cast<float>(std::log(mean));
+          prior_[column(j, k) * stride_ + y] = mean;
+          log_table_[column(j, k) * stride_ + y] = static_cast<float>(std::log(mean));
         }
       }
     }
   }
 
-  // Posterior of every item's class; returns the log-likelihood.
+  LabelerPass pass(const std::vector<float>& log_share) const {
+    return {.stride = stride_,
+            .row_begin = row_begin_.data(),
+            .answers = answers_.data(),
+            .log_table = log_table_.data(),
+            .log_share = log_share.data()};
+  }
+
+  std::vector<float> log_share() const {
+    std::vector<float> result(stride_, -1e30F);
+    for (size_t y = 0; y < classes_; ++y) result[y] = static_cast<float>(std::log(class_share_[y]));
+    return result;
+  }
+
+  // Expected counts under the parameters, of every answer by class (table_) and of the classes (share_); returns the
+  // log-likelihood.
   double expectation() {
-    std::vector<double> sums(static_cast<size_t>((items_ + kFlush - 1) / kFlush), 0.0);
-    std::vector<float> log_share(classes_);
-    for (size_t y = 0; y < classes_; ++y) log_share[y] = static_cast<float>(std::log(class_share_[y]));
-    pool_.parallel_for(0, items_, kFlush, [&](int64_t begin, int64_t end, int) {
-      double sum = 0;
-      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-        sum += posterior_of(answers_.data() + i * experts_, log_share, posterior_.data() + i * classes_);
-      }
-      sums[static_cast<size_t>(begin / kFlush)] = sum;
-    });
-    double total = 0;
-    for (const double sum : sums) total += sum;
-    return total;
-  }
-
-  double posterior_of(const int32_t* row, const std::vector<float>& log_share, float* out) const {
-    std::copy(log_share.begin(), log_share.end(), out);
-    for (size_t j = 0; j < experts_; ++j) {
-      if (row[j] < 0) continue;
-      const float* table = log_table_.data() + static_cast<size_t>(row[j]) * classes_;
-      for (size_t y = 0; y < classes_; ++y) out[y] += table[y];
-    }
-    const float top = *std::max_element(out, out + classes_);
-    double total = 0;
-    for (size_t y = 0; y < classes_; ++y) total += static_cast<double>(out[y] = std::exp(out[y] - top));
-    const auto factor = static_cast<float>(1 / total);
-    for (size_t y = 0; y < classes_; ++y) out[y] *= factor;
-    return static_cast<double>(top) + std::log(total);
-  }
-
-  // Expected counts: of every answer by class, and of the classes.
-  void count(std::vector<double>& table, std::vector<double>& share) {
-    const size_t numbers = columns_ * classes_;
+    const size_t numbers = columns_ * stride_;
+    const std::vector<float> logs = log_share();
     std::vector<std::vector<double>> tables(shards_), shares(shards_);
-    const int64_t blocks = (items_ + kFlush - 1) / kFlush;
-    pool_.parallel_for(0, static_cast<int64_t>(shards_), 1, [&](int64_t from, int64_t to, int) {
-      std::vector<float> part(numbers);
-      for (auto s = static_cast<size_t>(from); s < static_cast<size_t>(to); ++s) {
-        tables[s].assign(numbers, 0), shares[s].assign(classes_, 0);
-        const auto shard = static_cast<int64_t>(s), all = static_cast<int64_t>(shards_);
+    std::vector<double> likelihoods(shards_, 0);
+    const int64_t blocks = (items_ + kFlush - 1) / kFlush, all = static_cast<int64_t>(shards_);
+    pool_.parallel_for(0, all, 1, [&](int64_t from, int64_t to, int) {
+      std::vector<float> part(numbers), share(stride_);
+      for (int64_t shard = from; shard < to; ++shard) {
+        const auto s = static_cast<size_t>(shard);
+        tables[s].assign(numbers, 0), shares[s].assign(stride_, 0);
         for (int64_t block = blocks * shard / all; block < blocks * (shard + 1) / all; ++block) {
-          std::fill(part.begin(), part.end(), 0.0F);
-          for (int64_t i = block * kFlush; i < std::min(items_, (block + 1) * kFlush); ++i) {
-            add_item(static_cast<size_t>(i), part, shares[s]);
-          }
+          std::fill(part.begin(), part.end(), 0.0F), std::fill(share.begin(), share.end(), 0.0F);
+          likelihoods[s] += labeler_pass(pass(logs), block * kFlush, std::min(items_, (block + 1) * kFlush),
+                                         part.data(), share.data(), nullptr);
           for (size_t k = 0; k < numbers; ++k) tables[s][k] += static_cast<double>(part[k]);
+          for (size_t y = 0; y < stride_; ++y) shares[s][y] += static_cast<double>(share[y]);
         }
       }
     });
-    table.assign(numbers, 0), share.assign(classes_, 0);
+    table_.assign(numbers, 0), share_.assign(stride_, 0);
+    double likelihood = 0;
     for (size_t s = 0; s < shards_; ++s) {
-      for (size_t k = 0; k < numbers; ++k) table[k] += tables[s][k];
-      for (size_t y = 0; y < classes_; ++y) share[y] += shares[s][y];
+      for (size_t k = 0; k < numbers; ++k) table_[k] += tables[s][k];
+      for (size_t y = 0; y < stride_; ++y) share_[y] += shares[s][y];
+      likelihood += likelihoods[s];
     }
-  }
-
-  void add_item(size_t item, std::vector<float>& part, std::vector<double>& share) const {
-    const float* p = posterior_.data() + item * classes_;
-    const int32_t* row = answers_.data() + item * experts_;
-    for (size_t y = 0; y < classes_; ++y) share[y] += static_cast<double>(p[y]);
-    for (size_t j = 0; j < experts_; ++j) {
-      if (row[j] < 0) continue;
-      float* to = part.data() + static_cast<size_t>(row[j]) * classes_;
-      for (size_t y = 0; y < classes_; ++y) to[y] += p[y];
-    }
+    return likelihood;
   }
 
   void maximisation() {
-    std::vector<double> table, share;
-    count(table, share);
     const double total = static_cast<double>(items_) + static_cast<double>(classes_);
-    for (size_t y = 0; y < classes_; ++y) class_share_[y] = (share[y] + 1) / total;
+    for (size_t y = 0; y < classes_; ++y) class_share_[y] = (share_[y] + 1) / total;
     for (size_t j = 0; j < experts_; ++j) {
       if (one_coin()) {
-        update_coin(j, table);
+        update_coin(j);
       } else {
-        update_rows(j, table);
+        update_rows(j);
       }
     }
   }
 
-  void update_rows(size_t j, const std::vector<double>& table) {
+  void update_rows(size_t j) {
     for (size_t y = 0; y < classes_; ++y) {
       double total = 0;
       for (size_t k = 0; k < size(j); ++k) {
-        const size_t at = column(j, k) * classes_ + y;
-        total += table[at] + options_.prior_weight * prior_[at];
+        const size_t at = column(j, k) * stride_ + y;
+        total += table_[at] + options_.prior_weight * prior_[at];
       }
       for (size_t k = 0; k < size(j); ++k) {
-        const size_t at = column(j, k) * classes_ + y;
-        log_table_[at] = static_cast<float>(std::log((table[at] + options_.prior_weight * prior_[at]) / total));
+        const size_t at = column(j, k) * stride_ + y;
+        log_table_[at] = static_cast<float>(std::log((table_[at] + options_.prior_weight * prior_[at]) / total));
       }
     }
   }
 
-  void update_coin(size_t j, const std::vector<double>& table) {
+  void update_coin(size_t j) {
     if (size(j) < 2) return;
     double wrong = options_.prior_weight * options_.in_set_error, all = options_.prior_weight;
     for (size_t k = 0; k < size(j); ++k) {
       for (const int y : design_.sets[j]) {
-        const double expected = table[column(j, k) * classes_ + static_cast<size_t>(y)];
+        const double expected = table_[column(j, k) * stride_ + static_cast<size_t>(y)];
         all += expected;
         if (y != design_.sets[j][k]) wrong += expected;
       }
@@ -218,7 +195,7 @@ class Labelers {
     const auto others = static_cast<double>(size(j) - 1);
     for (size_t k = 0; k < size(j); ++k) {
       for (const int y : design_.sets[j]) {
-        log_table_[column(j, k) * classes_ + static_cast<size_t>(y)] =
+        log_table_[column(j, k) * stride_ + static_cast<size_t>(y)] =
             static_cast<float>(std::log(y == design_.sets[j][k] ? 1 - error_[j] : error_[j] / others));
       }
     }
@@ -237,7 +214,7 @@ class Labelers {
       return sum;
     }
     for (size_t k = 0; k < log_table_.size(); ++k) {
-      sum += options_.prior_weight * prior_[k] * static_cast<double>(log_table_[k]);
+      sum += options_.prior_weight * prior_[k] * static_cast<double>(log_table_[k]);  // 0 in the padding
     }
     return sum;
   }
@@ -245,11 +222,18 @@ class Labelers {
   void report(LabelerFit& fit) {
     Combination& result = fit.combination;
     result.inputs = items_, result.classes = design_.classes;
-    for (size_t i = 0; i < static_cast<size_t>(items_); ++i) {
-      const float* p = posterior_.data() + i * classes_;
-      result.labels.push_back(static_cast<int32_t>(std::max_element(p, p + classes_) - p));
-    }
-    result.probabilities = std::move(posterior_);
+    result.labels.resize(static_cast<size_t>(items_));
+    result.probabilities.resize(static_cast<size_t>(items_) * classes_);
+    const std::vector<float> logs = log_share();
+    pool_.parallel_for(0, items_, kFlush, [&](int64_t begin, int64_t end, int) {
+      std::vector<float> posterior(static_cast<size_t>(end - begin) * stride_);
+      labeler_pass(pass(logs), begin, end, nullptr, nullptr, posterior.data());
+      for (int64_t i = begin; i < end; ++i) {
+        const float* p = posterior.data() + static_cast<size_t>(i - begin) * stride_;
+        std::copy_n(p, classes_, result.probabilities.begin() + i * static_cast<std::ptrdiff_t>(classes_));
+        result.labels[static_cast<size_t>(i)] = static_cast<int32_t>(std::max_element(p, p + classes_) - p);
+      }
+    });
     fit.class_share = class_share_;
     for (size_t j = 0; j < experts_; ++j) {
       double wrong = 0, all = 0;
@@ -257,7 +241,7 @@ class Labelers {
       for (size_t k = 0; k < size(j); ++k) {
         for (const int y : design_.sets[j]) {
           if (y == design_.sets[j][k]) continue;
-          const size_t at = column(j, k) * classes_ + static_cast<size_t>(y);
+          const size_t at = column(j, k) * stride_ + static_cast<size_t>(y);
           wrong += class_share_[static_cast<size_t>(y)] / all * std::exp(static_cast<double>(log_table_[at]));
         }
       }
@@ -267,7 +251,7 @@ class Labelers {
     for (size_t j = 0; j < experts_; ++j) {
       for (size_t y = 0; y < classes_; ++y) {
         for (size_t k = 0; k < size(j); ++k) {
-          fit.confusion.push_back(std::exp(static_cast<double>(log_table_[column(j, k) * classes_ + y])));
+          fit.confusion.push_back(std::exp(static_cast<double>(log_table_[column(j, k) * stride_ + y])));
         }
       }
     }
@@ -275,17 +259,18 @@ class Labelers {
 
   const Design& design_;
   const LabelerOptions& options_;
-  size_t classes_, experts_;
+  size_t classes_, stride_, experts_;
   int64_t items_;
   std::vector<int32_t> offsets_;
   size_t columns_;
   ThreadPool& pool_;
   size_t shards_ = 1;
-  std::vector<int32_t> answers_;  // [items, experts]
-  std::vector<float> log_table_;  // [columns, classes]: log probability of the answer given the class
-  std::vector<double> prior_;     // [columns, classes]: its prior mean
+  std::vector<int64_t> row_begin_;  // [items + 1]: into answers_
+  std::vector<int32_t> answers_;    // the column of each answer, item after item
+  std::vector<float> log_table_;    // [columns, stride]: log probability of the answer given the class
+  std::vector<double> prior_;       // [columns, stride]: its prior mean
   std::vector<double> class_share_, error_;
-  std::vector<float> posterior_;  // [items, classes]
+  std::vector<double> table_, share_;  // [columns, stride], [stride]: expected counts
 };
 
 }  // namespace

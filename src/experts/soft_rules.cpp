@@ -18,8 +18,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Least probability a rule works with, so that every chain of classes stays connected.
 constexpr double kFloor = 1e-9;
-// Added to the diagonal of the quadratic form, which is singular when the answers agree perfectly.
-constexpr double kRidge = 1e-9;
 // Up to this many classes balance is solved by elimination, above by iteration.
 constexpr int32_t kDirectClasses = 64;
 constexpr int kMaxSteps = 5000;
@@ -249,7 +247,7 @@ void solve_for_ones(Tile<double>& t, double* matrix) {
       for (size_t l = 0; l < k; ++l) sum = hn::NegMulAdd(t.at(matrix, row(i) + l), t.at(matrix, row(k) + l), sum);
       // Diagonal entries hold the reciprocal of the factor's.
       t.put(matrix, row(i) + k,
-            k == i ? hn::Div(t.set(1), hn::Sqrt(hn::Max(sum, t.set(kRidge * 1e-3))))
+            k == i ? hn::Div(t.set(1), hn::Sqrt(hn::Max(sum, t.set(kQuadraticRidge * 1e-3))))
                    : hn::Mul(sum, t.at(matrix, row(k) + k)));
     }
     auto value = t.set(1);
@@ -285,7 +283,7 @@ void quadratic(Tile<double>& t) {
       t.add(matrix, i * (i + 1) / 2 + i, hn::Mul(w, hn::Add(hn::Sub(base, t.at(t.p, a)), t.set(1))));
     }
   }
-  for (size_t i = 0; i < classes; ++i) t.add(matrix, i * (i + 1) / 2 + i, t.set(kRidge));
+  for (size_t i = 0; i < classes; ++i) t.add(matrix, i * (i + 1) / 2 + i, t.set(kQuadraticRidge));
   solve_for_ones(t, matrix);
   for (size_t i = 0; i < classes; ++i) t.put(t.pi, i, hn::Max(t.at(t.pi, i), hn::Zero(t.d)));
   t.normalise();

@@ -8,6 +8,9 @@
 
 namespace tessera::experts {
 
+// Added to the diagonal of the quadratic form, which is singular when the answers agree perfectly.
+inline constexpr double kQuadraticRidge = 1e-9;
+
 struct SoftProblem {
   Rule rule = Rule::quadratic;
   int32_t classes = 0, experts = 0, columns = 0;

@@ -117,9 +117,12 @@ TEST_F(ExpertsFitCli, RowsWithoutAClassGetTheSameLabels) {
 TEST_F(ExpertsFitCli, AdaptiveLabelsEqualTheDeficitRuleAndAskFewer) {
   const std::string train = blobs("train.csv", 300, 1), test = blobs("test.csv", 120, 2), model = path("model");
   json("fit " + train + " --out " + model + kSmall);
-  const nlohmann::json adaptive = json("predict " + model + " " + test + " --adaptive same-label");
-  EXPECT_EQ(adaptive["labels"], json("predict " + model + " " + test + " --rule deficit")["labels"]);
-  EXPECT_LT(adaptive["mean_experts_asked"].get<double>(), adaptive["experts"].get<double>());
+  for (const std::string rule : {"quadratic", "deficit"}) {
+    const nlohmann::json adaptive = json("predict " + model + " " + test + " --adaptive same-label --rule " + rule);
+    EXPECT_EQ(adaptive["rule"], rule);
+    EXPECT_EQ(adaptive["labels"], json("predict " + model + " " + test + " --rule " + rule)["labels"]);
+    EXPECT_LT(adaptive["mean_experts_asked"].get<double>(), adaptive["experts"].get<double>());
+  }
 }
 
 TEST_F(ExpertsFitCli, CalibrationLowersTheLossOnTheHeldOutRows) {
@@ -273,6 +276,8 @@ TEST_F(ExpertsFitCli, BadFitsAreRefused) {
   expect_refusal("predict " + path("elsewhere") + " " + train, "holds no experts");
   expect_refusal("predict " + path("model") + " " + write("wide.csv", "a,b,c,y\n1,2,3,ape\n"), "expected rows of 2");
   expect_refusal("predict " + path("model") + " " + train + " --adaptive maybe", "unknown guarantee");
+  expect_refusal("predict " + path("model") + " " + train + " --adaptive same-label --rule balance",
+                 "quadratic or deficit");
   expect_refusal("predict " + path("model") + " " + train + " --gate", "--calibrate");
   std::filesystem::resize_file(path("model/expert-00001.bin"), 30);
   expect_refusal("predict " + path("model") + " " + train, "expert-00001.bin");

@@ -97,6 +97,74 @@ TEST(Adaptive, SameLabelEqualsTheFullRuleWithProbabilitiesToo) {
   }
 }
 
+// Experts from sure and right to confused: the quadratic rule's label is that of all experts, whatever those left would
+// have said.
+TEST(Adaptive, SameLabelEqualsTheQuadraticRuleOnAllExperts) {
+  Random random(13);
+  for (const auto& [classes, size] : std::vector<std::pair<int, int>>{{5, 2}, {7, 3}, {10, 4}, {26, 6}, {9, 9}}) {
+    const Design design = cover(classes, size);
+    for (const double clarity : {0.0, 3.0, 6.0, 12.0}) {
+      Answers answers{.inputs = 200};
+      for (int64_t i = 0; i < answers.inputs; ++i) {
+        const auto y = static_cast<int>(random.below(classes)), rival = static_cast<int>(random.below(classes));
+        for (const auto& set : design.sets) {
+          std::vector<double> block;
+          double sum = 0;
+          for (const int item : set) {
+            const double lift = item == y ? clarity : item == rival ? clarity - 2 : 0;
+            sum += block.emplace_back(std::exp(2 * random.normal() + lift));
+          }
+          for (const double value : block) answers.probabilities.push_back(static_cast<float>(value / sum));
+        }
+      }
+      const AdaptiveResult result = decide_adaptively(design, answers, {.rule = Rule::quadratic});
+      EXPECT_EQ(result.labels, combine(design, answers, {.rule = Rule::quadratic}).labels)
+          << classes << ", " << clarity;
+      const double asked = std::accumulate(result.asked.begin(), result.asked.end(), 0.0) / 200;
+      if (clarity > 10 && design.sets.size() > 10) {
+        EXPECT_LT(asked, 0.7 * static_cast<double>(design.sets.size())) << classes;
+      }
+    }
+  }
+}
+
+// The bound holds for every completion, not only for the answers that were there: after it stops, adversaries answer.
+TEST(Adaptive, NoAnswerOfTheExpertsLeftMovesTheQuadraticLabel) {
+  Random random(14);
+  const Design design = cover(13, 4);
+  const QuestionPlan plan(design, {.rule = Rule::quadratic});
+  int stopped_early = 0;
+  for (int trial = 0; trial < 200; ++trial) {
+    const auto y = static_cast<int>(random.below(13));
+    Answers answers{.inputs = 40};
+    std::vector<std::vector<float>> given(design.sets.size());
+    QuadraticQuestioner questions(plan);
+    for (int j = questions.next(); j >= 0; j = questions.next()) {
+      const auto& set = design.sets[static_cast<size_t>(j)];
+      double sum = 0;
+      std::vector<double> block;
+      for (const int item : set) sum += block.emplace_back(std::exp(1.5 * random.normal() + (item == y ? 4 : 0)));
+      for (const double value : block) given[static_cast<size_t>(j)].push_back(static_cast<float>(value / sum));
+      questions.tell(j, given[static_cast<size_t>(j)]);
+    }
+    if (questions.asked() < static_cast<int>(design.sets.size())) ++stopped_early;
+    for (int64_t i = 0; i < answers.inputs; ++i) {
+      const auto liked = static_cast<int>(random.below(13));
+      for (size_t j = 0; j < design.sets.size(); ++j) {
+        const auto& set = design.sets[j];
+        const auto at = std::find(set.begin(), set.end(), liked);
+        const size_t place = at != set.end() ? static_cast<size_t>(at - set.begin())
+                                             : static_cast<size_t>(random.below(static_cast<int64_t>(set.size())));
+        for (size_t k = 0; k < set.size(); ++k) {
+          answers.probabilities.push_back(given[j].empty() ? static_cast<float>(k == place) : given[j][k]);
+        }
+      }
+    }
+    EXPECT_THAT(combine(design, answers, {.rule = Rule::quadratic}).labels, testing::Each(questions.label()));
+  }
+  EXPECT_GT(stopped_early, 100);
+}
+
 TEST(Adaptive, InSetFindsTheTruthWithinItsAssumption) {
   Random random(9);
   for (const int errors : {0, 1}) {
@@ -138,6 +206,10 @@ TEST(Adaptive, RefusesAGuaranteeThatTheDesignCannotGive) {
   const Design design = cover(7, 3);
   EXPECT_THROW(QuestionPlan(design, {.guarantee = Guarantee::in_set, .errors = 1}), Error);
   EXPECT_THROW(QuestionPlan(design, {.errors = -1}), Error);
+  EXPECT_THROW(QuestionPlan(design, {.rule = Rule::balance}), Error);
+  EXPECT_THROW(
+      decide_adaptively(design, Answers{.inputs = 1, .labels = {0, 0, 0, 0, 0, 0, 0}}, {.rule = Rule::quadratic}),
+      Error);
   EXPECT_THROW(parse_guarantee("perhaps"), Error);
   EXPECT_EQ(parse_guarantee(to_string(Guarantee::in_set)), Guarantee::in_set);
 }

@@ -4,11 +4,13 @@
 //   for (int j = questions.next(); j >= 0; j = questions.next()) questions.tell(j, answer_of_expert(j));
 //   questions.label();                           // what the deficit rule says after asking all of them
 //
-// Deficit of a class: how many of the asked experts that know it named another class. Two guarantees:
-//   same-label   the label equals that of the deficit rule on the answers of all experts, for all answers whatsoever:
-//   it
-//                stops when no answers of the experts left can change the winner (g wins when deficit(g) plus its
-//                experts left is below deficit(l) for every rival l; equal is enough where g lies in more sets).
+// Deficit of a class: how many of the asked experts that know it named another class. Guarantees:
+//   same-label, deficit    the label equals that of the deficit rule on the answers of all experts, for all answers
+//                whatsoever: it stops when no answers of the experts left can change the winner (g wins when deficit(g)
+//                plus its experts left is below deficit(l) for every rival l; equal is enough where g lies in more
+//                sets).
+//   same-label, quadratic  the same for the label of the quadratic rule on the probabilities of all experts, up to the
+//                rounding of that rule; see QuadraticQuestioner.
 //   in-set       equals the true class when at most `errors` of the experts that know the true class err and
 //                lambda_min >= 2 errors + 1, whatever all others say: it stops when only one class has a deficit of at
 //                most `errors`. Asks about half as many. When no class is left, the assumption was broken: the input is
@@ -39,6 +41,7 @@ Guarantee parse_guarantee(std::string_view name);
 
 struct AdaptiveOptions {
   Guarantee guarantee = Guarantee::same_label;
+  Rule rule = Rule::deficit;  // of same-label: deficit or quadratic
   bool soft_ties = true;  // an equal deficit and degree is decided by probabilities (so all experts are asked); false:
                           // by the lower class number, as the deficit rule does on labels
   int errors = 0;         // of in-set: mistakes of experts that know the class, >= 0; needs lambda_min >= 2 errors + 1
@@ -47,14 +50,17 @@ struct AdaptiveOptions {
 // What the questioners of one design share.
 class QuestionPlan {
  public:
-  // Throws Error(invalid_argument) for negative errors, or in-set on a design whose pairs share too few sets.
+  // Throws Error(invalid_argument) for negative errors, another rule, or in-set on a design whose pairs share too few
+  // sets.
   QuestionPlan(const Design& design, const AdaptiveOptions& options);
 
  private:
   friend class Questioner;
+  friend class QuadraticQuestioner;
   const Design& design_;
   AdaptiveOptions options_;
   std::vector<int32_t> degrees_;           // [classes]
+  std::vector<int32_t> offsets_;           // [experts + 1]: columns of each expert's probabilities
   std::vector<std::vector<int>> sets_of_;  // [classes]: experts that know the class
 };
 
@@ -81,13 +87,47 @@ class Questioner {
   int asked_ = 0;
 };
 
+// One input, until the label of the quadratic rule is sure. With f(pi) = sum_j sum_{i in S_j} (pi_i - p_j(i) pi(S_j))^2
+// over all experts, least at pi* (sum pi = 1):
+//   - f(pi*) <= U, the least f of a pi on classes all of whose experts were asked: the others add nothing to it;
+//   - a pi with pi_l >= pi_g costs at least L_l, its least cost over the asked experts alone, as no term is negative.
+// So g wins as soon as L_l > U for every other class l. Both bounds are closed forms of K x K systems. For balance no
+// such bound is given: one unknown answer can move its chain by any amount until the experts of the winner and of every
+// rival on a path to it are known.
+class QuadraticQuestioner {
+ public:
+  explicit QuadraticQuestioner(const QuestionPlan& plan);
+
+  // The expert to ask, or -1: decided. O(K^3 + sum R_j^2) once all experts that know the leading class were asked.
+  int next();
+  // Its probabilities, one per class of its set.
+  void tell(int expert, std::span<const float> probabilities);
+  // After next() returned -1: the class of the quadratic rule.
+  int32_t label() const { return winner_; }
+  int asked() const { return asked_; }
+
+ private:
+  int32_t leader() const;
+  int32_t open_rival();
+  int best_question(int32_t must_know) const;
+
+  const QuestionPlan& plan_;
+  std::vector<float> probabilities_;  // [columns] of the asked experts
+  std::vector<double> doubt_;         // [classes]: sum of 1 - p_j over the asked experts that know it
+  std::vector<int32_t> left_;         // [classes]: experts that know it and were not asked
+  std::vector<bool> done_;            // [experts]
+  int asked_ = 0;
+  int32_t winner_ = 0;
+};
+
 struct AdaptiveResult {
   Answers answers;              // labels of the asked experts, -1 elsewhere; probabilities are empty
-  std::vector<int32_t> labels;  // [inputs]: under same-label, those of combine() with Rule::deficit on all answers
+  std::vector<int32_t> labels;  // [inputs]: under same-label, those of combine() with the rule on all answers
   std::vector<int32_t> asked;   // [inputs]: number of experts
 };
 
-// For answers that are there already: which of them were needed. Ties are soft where there are probabilities.
+// For answers that are there already: which of them were needed. Ties are soft where there are probabilities. Throws
+// Error(invalid_argument) for gaps, or for labels without probabilities under the quadratic rule.
 AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, const AdaptiveOptions& options,
                                  ThreadPool* pool = nullptr);
 

@@ -1,0 +1,124 @@
+#include <Eigen/Dense>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "experts/soft_rules.h"
+#include "tessera/base/error.h"
+#include "tessera/experts/adaptive.h"
+
+namespace tessera::experts {
+namespace {
+
+using Form = Eigen::MatrixXd;
+using Vector = Eigen::VectorXd;
+
+// Least value of pi' Q pi with sum pi = 1, given h = Q^-1 1: at pi = h / sum h.
+double least_value(const Vector& h) { return 1 / h.sum(); }
+
+}  // namespace
+
+QuadraticQuestioner::QuadraticQuestioner(const QuestionPlan& plan)
+    : plan_(plan),
+      probabilities_(static_cast<size_t>(plan.offsets_.back())),
+      doubt_(plan.degrees_.size(), 0),
+      left_(plan.degrees_),
+      done_(plan.design_.sets.size(), false) {}
+
+void QuadraticQuestioner::tell(int expert, std::span<const float> probabilities) {
+  const auto j = static_cast<size_t>(expert);
+  TESSERA_ASSERT(!done_[j]);
+  done_[j] = true;
+  ++asked_;
+  std::copy(probabilities.begin(), probabilities.end(), probabilities_.begin() + plan_.offsets_[j]);
+  for (size_t k = 0; k < probabilities.size(); ++k) {
+    const auto item = static_cast<size_t>(plan_.design_.sets[j][k]);
+    --left_[item];
+    doubt_[item] += 1 - static_cast<double>(probabilities[k]);
+  }
+}
+
+int32_t QuadraticQuestioner::leader() const {
+  size_t best = 0;
+  for (size_t i = 1; i < doubt_.size(); ++i) {
+    const bool better = doubt_[i] != doubt_[best] ? doubt_[i] < doubt_[best] : plan_.degrees_[i] > plan_.degrees_[best];
+    if (better) best = i;
+  }
+  return static_cast<int32_t>(best);
+}
+
+// Sets winner_; returns the class that comes nearest to winning still, or -1 where none can.
+int32_t QuadraticQuestioner::open_rival() {
+  const auto classes = static_cast<Eigen::Index>(doubt_.size());
+  Form form = Form::Identity(classes, classes) * kQuadraticRidge;
+  for (size_t j = 0; j < done_.size(); ++j) {
+    if (!done_[j]) continue;
+    const auto& set = plan_.design_.sets[j];
+    const float* p = probabilities_.data() + plan_.offsets_[j];
+    double square = 0;
+    for (size_t a = 0; a < set.size(); ++a) square += static_cast<double>(p[a]) * static_cast<double>(p[a]);
+    for (size_t a = 0; a < set.size(); ++a) {
+      form(set[a], set[a]) += 1;
+      for (size_t b = 0; b < set.size(); ++b) {
+        form(set[a], set[b]) += square - static_cast<double>(p[a]) - static_cast<double>(p[b]);
+      }
+    }
+  }
+  std::vector<Eigen::Index> known;  // classes all of whose experts were asked
+  for (size_t i = 0; i < left_.size(); ++i) {
+    if (left_[i] == 0) known.push_back(static_cast<Eigen::Index>(i));
+  }
+  const Form part = form(known, known);
+  const Vector at_known = part.llt().solve(Vector::Ones(part.rows()));
+  Eigen::Index place = 0;
+  at_known.maxCoeff(&place);
+  const Eigen::Index g = known[static_cast<size_t>(place)];
+  winner_ = static_cast<int32_t>(g);
+  if (asked_ == static_cast<int>(done_.size())) return -1;
+
+  // Beyond the bound by more than the rounding of a form whose condition is at most about 1 / kQuadraticRidge.
+  const double reached = least_value(at_known) * (1 + 1e-6) + 2 * kQuadraticRidge;
+  const Form inverse = form.llt().solve(Form::Identity(classes, classes));
+  const Vector h = inverse.rowwise().sum();
+  int32_t rival = -1;
+  double nearest = std::numeric_limits<double>::infinity();
+  for (Eigen::Index l = 0; l < classes; ++l) {
+    if (l == g) continue;
+    const double ahead = h(g) - h(l);
+    const double span = inverse(l, l) + inverse(g, g) - 2 * inverse(l, g);
+    // With ahead > 0 the least value lies on pi_l = pi_g, else the constraint does not bind.
+    const double least = ahead > 0 ? 1 / (h.sum() - ahead * ahead / span) : least_value(h);
+    if (!(least > reached) && !(least >= nearest)) nearest = least, rival = static_cast<int32_t>(l);
+  }
+  return rival;
+}
+
+int QuadraticQuestioner::best_question(int32_t must_know) const {
+  const double least = *std::min_element(doubt_.begin(), doubt_.end());
+  int best = -1;
+  double best_worth = -1;
+  for (size_t j = 0; j < done_.size(); ++j) {
+    const auto& set = plan_.design_.sets[j];
+    if (done_[j] || (must_know >= 0 && !std::binary_search(set.begin(), set.end(), must_know))) continue;
+    double worth = 0;
+    for (const int item : set) worth += std::exp2(2 * (least - doubt_[static_cast<size_t>(item)]));
+    if (worth > best_worth) best = static_cast<int>(j), best_worth = worth;
+  }
+  return best;
+}
+
+int QuadraticQuestioner::next() {
+  const int32_t first = leader();
+  const double doubt = doubt_[static_cast<size_t>(first)];
+  int32_t about = first;
+  if (left_[static_cast<size_t>(first)] == 0) {
+    about = open_rival();
+    if (about < 0) return -1;
+  } else if (std::count_if(doubt_.begin(), doubt_.end(), [&](double value) { return value < doubt + 0.5; }) > 1) {
+    about = -1;
+  }
+  const int question = best_question(about);
+  return question >= 0 ? question : best_question(-1);
+}
+
+}  // namespace tessera::experts
