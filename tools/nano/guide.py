@@ -7,8 +7,9 @@ its line. Weights that look up what followed the prefix are in the way of findin
   2. at the first word of the answer, fetch the question's suffix, two rows back;
   3. there, with that suffix (and the prefix, which is the row itself), find the line's suffix and read what it fetched.
 
-Step 3 lies one layer above the others. The heads are spare ones of models/nano: of the four heads of FETCH all do the same
-look-up, the first two share keys in which places can be told, and those of FIND do little.
+Step 3 lies one layer above the others. The heads are spare ones of models/nano: of the four heads of layer 3 all did the same
+look-up, the first two share keys in which places can be told, and those of layer 4 did little. New weights learned it as
+quickly, with a head of layer 2 for step 1.
 """
 from dataclasses import dataclass
 
