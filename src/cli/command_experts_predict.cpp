@@ -60,9 +60,11 @@ Prediction predict_adaptively(const PredictCommand& command, const Ensemble& ens
   const AdaptiveResult result = ask_adaptively(ensemble, data.values, data.rows,
                                                {.guarantee = guarantee, .rule = rule, .errors = command.errors});
   Prediction prediction;
-  prediction.combination = combine(
-      ensemble.design, result.answers,
-      {.rule = Rule::naive_bayes, .in_set_error = command.rule.in_set_error, .temperature = command.rule.temperature});
+  // Probabilities of few experts: naive Bayes of labels, or the balance of the probabilities that were asked for.
+  prediction.combination = combine(ensemble.design, result.answers,
+                                   {.rule = rule == Rule::quadratic ? Rule::balance : Rule::naive_bayes,
+                                    .in_set_error = command.rule.in_set_error,
+                                    .temperature = command.rule.temperature});
   prediction.combination.labels = result.labels;
   const double asked = std::accumulate(result.asked.begin(), result.asked.end(), 0.0);
   prediction.details = {{"rule", to_string(rule)},

@@ -140,6 +140,21 @@ void settle_ties(const Design& design, const std::vector<float>& probabilities, 
   for (size_t k = 0; k < whole.size(); ++k) result.labels[whole[k]] = full.labels[k];
 }
 
+// Probabilities of the asked experts beside their labels; the others say nothing (uniform, weight 0).
+void keep_probabilities(const Design& design, std::vector<float> probabilities, AdaptiveResult& result) {
+  const std::vector<int32_t> offsets = answer_offsets(design);
+  const auto columns = static_cast<size_t>(offsets.back());
+  for (size_t k = 0; k < result.answers.labels.size(); ++k) {
+    const bool asked = result.answers.labels[k] >= 0;
+    result.answers.gate.push_back(asked ? 1.0F : 0.0F);
+    if (asked) continue;
+    const size_t j = k % design.sets.size(), size = design.sets[j].size();
+    std::fill_n(probabilities.begin() + static_cast<std::ptrdiff_t>(k / design.sets.size() * columns) + offsets[j],
+                size, 1.0F / static_cast<float>(size));
+  }
+  result.answers.probabilities = std::move(probabilities);
+}
+
 // tell(questions, input, expert) gives a questioner the answer.
 template <typename Questions, typename Tell>
 void decide_all(const QuestionPlan& plan, ThreadPool& workers, Tell tell, AdaptiveResult& result) {
@@ -192,6 +207,7 @@ AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, c
     decide_all<Questioner>(plan, workers, tell, result);
   }
   if (chosen.soft_ties || is_quadratic(options)) settle_ties(design, answers.probabilities, rule_of(options), result);
+  if (is_quadratic(options)) keep_probabilities(design, answers.probabilities, result);
   return result;
 }
 
@@ -283,6 +299,7 @@ AdaptiveResult ask_adaptively(const Ensemble& ensemble, std::span<const float> r
     ask_all<Questioner>(ensemble, plan, rows, workers, known, tell, result);
   }
   if (options.soft_ties || is_quadratic(options)) settle_ties(ensemble.design, known, rule_of(options), result);
+  if (is_quadratic(options)) keep_probabilities(ensemble.design, std::move(known), result);
   return result;
 }
 

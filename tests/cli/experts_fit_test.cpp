@@ -214,6 +214,22 @@ TEST_F(ExpertsFitCli, LabelersWithRestrictedSets) {
   EXPECT_EQ(json("combine " + design + " " + answers + " --rule one-coin")["labeler_error"].size(), 3U);
 }
 
+// Without column names the first row counts too; fit refuses, since it could not tell the class's column.
+TEST_F(ExpertsFitCli, TablesWithoutColumnNamesLoseNoRow) {
+  const std::string design = write(
+      "d.json",
+      R"({"format":"tessera-design","version":1,"classes":3,"class_names":["x","y","z"],"sets":[[0,1],[0,2],[1,2]]})");
+  const std::string soft = ".9,.1,.8,.2,.4,.6\n.1,.9,.5,.5,.9,.1\n", truth = write("t.csv", "x\ny\n");
+  for (const std::string& answers : {soft, "1,2,3,4,5,6\n" + soft, std::string("0,0,2\n1,2,1\n"),
+                                     std::string("x,x,z\ny,z,y\n"), std::string("0,1,2\nx,x,z\ny,z,y\n")}) {
+    const nlohmann::json result =
+        json("combine " + design + " " + write("a.csv", answers) + " --rule deficit --truth " + truth);
+    EXPECT_EQ(result["labels"], nlohmann::json({"x", "y"})) << answers;
+    EXPECT_EQ(result["scores"]["accuracy"], 1) << answers;
+  }
+  expect_refusal("fit " + write("n.csv", "1.5,2,x\n1,2,y\n") + " --size 2 --out " + path("m"), "names above them");
+}
+
 TEST_F(ExpertsFitCli, PluralityWarnsWhereItIsUnsafe) {
   const std::string unsafe =
       write("d.json", R"({"format":"tessera-design","version":1,"classes":4,"sets":[[0,1],[0,2],[0,3],[1,2,3]]})");

@@ -121,7 +121,8 @@ class QuadraticQuestioner {
 };
 
 struct AdaptiveResult {
-  Answers answers;              // labels of the asked experts, -1 elsewhere; probabilities are empty
+  Answers answers;              // labels of the asked experts, -1 elsewhere; under the quadratic rule probabilities and
+                                // a gate that is 0 where an expert was not asked, else no probabilities
   std::vector<int32_t> labels;  // [inputs]: under same-label, those of combine() with the rule on all answers
   std::vector<int32_t> asked;   // [inputs]: number of experts
 };
