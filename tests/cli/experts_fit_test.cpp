@@ -117,7 +117,7 @@ TEST_F(ExpertsFitCli, RowsWithoutAClassGetTheSameLabels) {
 TEST_F(ExpertsFitCli, AdaptiveLabelsEqualTheDeficitRuleAndAskFewer) {
   const std::string train = blobs("train.csv", 300, 1), test = blobs("test.csv", 120, 2), model = path("model");
   json("fit " + train + " --out " + model + kSmall);
-  for (const std::string rule : {"quadratic", "deficit"}) {
+  for (const std::string rule : {"quadratic", "balance", "deficit"}) {
     const nlohmann::json adaptive = json("predict " + model + " " + test + " --adaptive same-label --rule " + rule);
     EXPECT_EQ(adaptive["rule"], rule);
     EXPECT_EQ(adaptive["labels"], json("predict " + model + " " + test + " --rule " + rule)["labels"]);
