@@ -83,7 +83,8 @@ nlohmann::json run_one(const Settings& settings, const Split& split, int size, u
                                      {"us_per_input", microseconds}};
   }
   for (const AdaptiveOptions& options :
-       {AdaptiveOptions{}, AdaptiveOptions{.rule = Rule::quadratic}, AdaptiveOptions{.guarantee = Guarantee::in_set}}) {
+       {AdaptiveOptions{}, AdaptiveOptions{.rule = Rule::quadratic}, AdaptiveOptions{.rule = Rule::balance},
+        AdaptiveOptions{.guarantee = Guarantee::in_set}}) {
     if (options.guarantee == Guarantee::in_set && count_pairs(design).lambda_min < 1) continue;
     const Stopwatch watch;
     const AdaptiveResult result = decide_adaptively(design, answers, options);
@@ -93,8 +94,8 @@ nlohmann::json run_one(const Settings& settings, const Split& split, int size, u
       asked += result.asked[i];
       right += result.labels[i] == split.test.labels[i];
     }
-    const bool soft = options.rule == Rule::quadratic;
-    run["adaptive"][soft ? "same-label-quadratic" : to_string(options.guarantee)] = {
+    const std::string name = to_string(options.guarantee);
+    run["adaptive"][options.rule == Rule::deficit ? name : name + "-" + to_string(options.rule)] = {
         {"asked", asked / rows}, {"accuracy", right / rows}, {"us_per_input", watch.elapsed().cpu_ms * 1000 / rows}};
   }
   return run;

@@ -33,11 +33,11 @@ void check_command(const PredictCommand& command) {
   }
   if (!command.adaptive.empty()) {
     if (parse_guarantee(command.adaptive) == Guarantee::same_label && command.rule.rule != "deficit" &&
-        command.rule.rule != "quadratic") {
-      throw Error(
-          ErrorCode::invalid_argument,
-          "--adaptive same-label: expected --rule quadratic or deficit, whose label can be known early, found {}",
-          command.rule.rule);
+        command.rule.rule != "quadratic" && command.rule.rule != "balance") {
+      throw Error(ErrorCode::invalid_argument,
+                  "--adaptive same-label: expected --rule quadratic, balance or deficit, whose label can be known "
+                  "early, found {}",
+                  command.rule.rule);
     }
     if (!command.calibrate.empty() || !command.answers.empty()) {
       throw Error(ErrorCode::invalid_argument,
@@ -60,9 +60,11 @@ Prediction predict_adaptively(const PredictCommand& command, const Ensemble& ens
   const AdaptiveResult result = ask_adaptively(ensemble, data.values, data.rows,
                                                {.guarantee = guarantee, .rule = rule, .errors = command.errors});
   Prediction prediction;
-  prediction.combination = combine(
-      ensemble.design, result.answers,
-      {.rule = Rule::naive_bayes, .in_set_error = command.rule.in_set_error, .temperature = command.rule.temperature});
+  // Probabilities of few experts: naive Bayes of labels, or the balance of the probabilities that were asked for.
+  prediction.combination = combine(ensemble.design, result.answers,
+                                   {.rule = rule == Rule::deficit ? Rule::naive_bayes : Rule::balance,
+                                    .in_set_error = command.rule.in_set_error,
+                                    .temperature = command.rule.temperature});
   prediction.combination.labels = result.labels;
   const double asked = std::accumulate(result.asked.begin(), result.asked.end(), 0.0);
   prediction.details = {{"rule", to_string(rule)},
@@ -161,7 +163,8 @@ void add_experts_predict(CLI::App& experts) {
   predict->add_flag("--gate", command->gate, "also fit the out-of-set gate on the held-out data");
   predict->add_option(
       "--adaptive", command->adaptive,
-      "ask only the experts a row needs: same-label (the label of --rule quadratic or deficit on all experts) "
+      "ask only the experts a row needs: same-label (the label of --rule quadratic, balance or deficit on all "
+      "experts) "
       "or in-set (right when at most --errors experts that know the class err)");
   predict->add_option("--errors", command->errors, "of --adaptive in-set");
   predict->add_flag("--unlabelled", command->unlabelled, "DATA has no class: CSV or NPY of features, IDX images");

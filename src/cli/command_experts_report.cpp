@@ -39,6 +39,10 @@ std::vector<double> in_set_accuracy(const Design& design, const Answers& answers
   return result;
 }
 
+std::string range_text(int least, int most) {
+  return least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most);
+}
+
 void add_lines(const ReportCommand& command, const Ensemble& ensemble, const Answers& answers, const Dataset& data,
                ReportContent& content) {
   const auto add = [&](const std::string& name, const Combination& result) {
@@ -66,6 +70,7 @@ void add_questions(const Ensemble& ensemble, const Answers& answers, const Datas
     content.questions.push_back({name, right / static_cast<double>(data.rows), result.asked});
   };
   add("same-label (always the label of the quadratic rule on all experts)", {.rule = Rule::quadratic});
+  add("same-label (always the label of the balance rule on all experts)", {.rule = Rule::balance});
   add("same-label (always the label of the deficit rule on all experts)", {});
   if (lambda >= 1) {
     add("in-set (right when no expert that knows the class errs)", {.guarantee = Guarantee::in_set});
@@ -84,9 +89,9 @@ void run_report(const ReportCommand& command) {
                         .design = ensemble.design,
                         .classes = ensemble.classes};
   content.facts = {
-      fmt::format("{} classes, {} experts of {} to {} classes; every two classes share {} to {} experts.",
-                  ensemble.classes.size(), ensemble.experts.size(), pairs.size_min, pairs.size_max, pairs.lambda_min,
-                  pairs.lambda_max),
+      fmt::format("{} classes, {} experts of {} classes; every two classes share {} experts.", ensemble.classes.size(),
+                  ensemble.experts.size(), range_text(pairs.size_min, pairs.size_max),
+                  range_text(pairs.lambda_min, pairs.lambda_max)),
       fmt::format("{} test rows; training work {:.1f} times that of one classifier of all classes.", data.rows,
                   static_cast<double>(pairs.incidences) / static_cast<double>(ensemble.design.classes))};
   add_lines(command, ensemble, answers, data, content);

@@ -18,9 +18,9 @@ Guarantee parse_guarantee(std::string_view name) {
 QuestionPlan::QuestionPlan(const Design& design, const AdaptiveOptions& options)
     : design_(design), options_(options), degrees_(class_degrees(design)), offsets_(answer_offsets(design)) {
   check_design(design);
-  if (options.rule != Rule::deficit && options.rule != Rule::quadratic) {
+  if (options.rule != Rule::deficit && options.rule != Rule::quadratic && options.rule != Rule::balance) {
     throw Error(ErrorCode::invalid_argument,
-                "same-label: expected the rule deficit or quadratic, whose label can be known early, found {}",
+                "same-label: expected the rule deficit, quadratic or balance, whose label can be known early, found {}",
                 to_string(options.rule));
   }
   if (options.errors < 0) {
@@ -115,11 +115,11 @@ void Questioner::tell(int expert, int32_t label) {
 
 namespace {
 
-bool is_quadratic(const AdaptiveOptions& options) {
-  return options.guarantee == Guarantee::same_label && options.rule == Rule::quadratic;
+bool is_soft(const AdaptiveOptions& options) {
+  return options.guarantee == Guarantee::same_label && options.rule != Rule::deficit;
 }
 
-Rule rule_of(const AdaptiveOptions& options) { return is_quadratic(options) ? Rule::quadratic : Rule::deficit; }
+Rule rule_of(const AdaptiveOptions& options) { return is_soft(options) ? options.rule : Rule::deficit; }
 
 // Inputs about which all experts were asked get the label of the rule on all answers, ties included.
 // probabilities: [inputs, columns] where they are known.
@@ -138,6 +138,21 @@ void settle_ties(const Design& design, const std::vector<float>& probabilities, 
   answers.inputs = static_cast<int64_t>(whole.size());
   const Combination full = combine(design, answers, {.rule = rule});
   for (size_t k = 0; k < whole.size(); ++k) result.labels[whole[k]] = full.labels[k];
+}
+
+// Probabilities of the asked experts beside their labels; the others say nothing (uniform, weight 0).
+void keep_probabilities(const Design& design, std::vector<float> probabilities, AdaptiveResult& result) {
+  const std::vector<int32_t> offsets = answer_offsets(design);
+  const auto columns = static_cast<size_t>(offsets.back());
+  for (size_t k = 0; k < result.answers.labels.size(); ++k) {
+    const bool asked = result.answers.labels[k] >= 0;
+    result.answers.gate.push_back(asked ? 1.0F : 0.0F);
+    if (asked) continue;
+    const size_t j = k % design.sets.size(), size = design.sets[j].size();
+    std::fill_n(probabilities.begin() + static_cast<std::ptrdiff_t>(k / design.sets.size() * columns) + offsets[j],
+                size, 1.0F / static_cast<float>(size));
+  }
+  result.answers.probabilities = std::move(probabilities);
 }
 
 // tell(questions, input, expert) gives a questioner the answer.
@@ -161,10 +176,9 @@ AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, c
   chosen.soft_ties = options.soft_ties && !answers.probabilities.empty();
   const QuestionPlan plan(design, chosen);
   const size_t experts = design.sets.size(), inputs = static_cast<size_t>(answers.inputs);
-  if (is_quadratic(options) && answers.probabilities.empty()) {
-    throw Error(
-        ErrorCode::invalid_argument,
-        "same-label of the quadratic rule needs the experts' probabilities, found labels; use the rule deficit");
+  if (is_soft(options) && answers.probabilities.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                "same-label of a soft rule needs the experts' probabilities, found labels; use the rule deficit");
   }
   const std::vector<int32_t> all = answers.labels.empty() ? most_probable(design, answers) : answers.labels;
   if (std::find(all.begin(), all.end(), -1) != all.end()) {
@@ -175,23 +189,24 @@ AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, c
   result.labels.resize(inputs), result.asked.resize(inputs);
   ThreadPool& workers = pool != nullptr ? *pool : ThreadPool::shared();
   const auto note = [&](size_t i, size_t j) { return result.answers.labels[i * experts + j] = all[i * experts + j]; };
-  if (is_quadratic(options)) {
+  if (is_soft(options)) {
     const std::vector<int32_t> offsets = answer_offsets(design);
     const auto columns = static_cast<size_t>(offsets.back());
-    const auto tell = [&](QuadraticQuestioner& questions, size_t i, size_t j) {
+    const auto tell = [&](SoftQuestioner& questions, size_t i, size_t j) {
       note(i, j);
       questions.tell(static_cast<int>(j),
                      std::span(answers.probabilities)
                          .subspan(i * columns + static_cast<size_t>(offsets[j]), design.sets[j].size()));
     };
-    decide_all<QuadraticQuestioner>(plan, workers, tell, result);
+    decide_all<SoftQuestioner>(plan, workers, tell, result);
   } else {
     const auto tell = [&](Questioner& questions, size_t i, size_t j) {
       questions.tell(static_cast<int>(j), note(i, j));
     };
     decide_all<Questioner>(plan, workers, tell, result);
   }
-  if (chosen.soft_ties || is_quadratic(options)) settle_ties(design, answers.probabilities, rule_of(options), result);
+  if (chosen.soft_ties || is_soft(options)) settle_ties(design, answers.probabilities, rule_of(options), result);
+  if (is_soft(options)) keep_probabilities(design, answers.probabilities, result);
   return result;
 }
 
@@ -270,19 +285,20 @@ AdaptiveResult ask_adaptively(const Ensemble& ensemble, std::span<const float> r
   const auto columns = static_cast<size_t>(offsets.back());
   std::vector<float> known(inputs * columns);
   ThreadPool& workers = pool != nullptr ? *pool : ThreadPool::shared();
-  if (is_quadratic(options)) {
-    const auto tell = [&](QuadraticQuestioner& questions, size_t i, size_t j) {
+  if (is_soft(options)) {
+    const auto tell = [&](SoftQuestioner& questions, size_t i, size_t j) {
       questions.tell(static_cast<int>(j), std::span(known).subspan(i * columns + static_cast<size_t>(offsets[j]),
                                                                    ensemble.design.sets[j].size()));
     };
-    ask_all<QuadraticQuestioner>(ensemble, plan, rows, workers, known, tell, result);
+    ask_all<SoftQuestioner>(ensemble, plan, rows, workers, known, tell, result);
   } else {
     const auto tell = [&](Questioner& questions, size_t i, size_t j) {
       questions.tell(static_cast<int>(j), result.answers.labels[i * experts + j]);
     };
     ask_all<Questioner>(ensemble, plan, rows, workers, known, tell, result);
   }
-  if (options.soft_ties || is_quadratic(options)) settle_ties(ensemble.design, known, rule_of(options), result);
+  if (options.soft_ties || is_soft(options)) settle_ties(ensemble.design, known, rule_of(options), result);
+  if (is_soft(options)) keep_probabilities(ensemble.design, std::move(known), result);
   return result;
 }
 

@@ -117,7 +117,7 @@ TEST_F(ExpertsFitCli, RowsWithoutAClassGetTheSameLabels) {
 TEST_F(ExpertsFitCli, AdaptiveLabelsEqualTheDeficitRuleAndAskFewer) {
   const std::string train = blobs("train.csv", 300, 1), test = blobs("test.csv", 120, 2), model = path("model");
   json("fit " + train + " --out " + model + kSmall);
-  for (const std::string rule : {"quadratic", "deficit"}) {
+  for (const std::string rule : {"quadratic", "balance", "deficit"}) {
     const nlohmann::json adaptive = json("predict " + model + " " + test + " --adaptive same-label --rule " + rule);
     EXPECT_EQ(adaptive["rule"], rule);
     EXPECT_EQ(adaptive["labels"], json("predict " + model + " " + test + " --rule " + rule)["labels"]);
@@ -212,6 +212,22 @@ TEST_F(ExpertsFitCli, LabelersWithRestrictedSets) {
     EXPECT_EQ(result["labels"][2], "y") << rule;
   }
   EXPECT_EQ(json("combine " + design + " " + answers + " --rule one-coin")["labeler_error"].size(), 3U);
+}
+
+// Without column names the first row counts too; fit refuses, since it could not tell the class's column.
+TEST_F(ExpertsFitCli, TablesWithoutColumnNamesLoseNoRow) {
+  const std::string design = write(
+      "d.json",
+      R"({"format":"tessera-design","version":1,"classes":3,"class_names":["x","y","z"],"sets":[[0,1],[0,2],[1,2]]})");
+  const std::string soft = ".9,.1,.8,.2,.4,.6\n.1,.9,.5,.5,.9,.1\n", truth = write("t.csv", "x\ny\n");
+  for (const std::string& answers : {soft, "1,2,3,4,5,6\n" + soft, std::string("0,0,2\n1,2,1\n"),
+                                     std::string("x,x,z\ny,z,y\n"), std::string("0,1,2\nx,x,z\ny,z,y\n")}) {
+    const nlohmann::json result =
+        json("combine " + design + " " + write("a.csv", answers) + " --rule deficit --truth " + truth);
+    EXPECT_EQ(result["labels"], nlohmann::json({"x", "y"})) << answers;
+    EXPECT_EQ(result["scores"]["accuracy"], 1) << answers;
+  }
+  expect_refusal("fit " + write("n.csv", "1.5,2,x\n1,2,y\n") + " --size 2 --out " + path("m"), "names above them");
 }
 
 TEST_F(ExpertsFitCli, PluralityWarnsWhereItIsUnsafe) {

@@ -9,8 +9,8 @@
 //                whatsoever: it stops when no answers of the experts left can change the winner (g wins when deficit(g)
 //                plus its experts left is below deficit(l) for every rival l; equal is enough where g lies in more
 //                sets).
-//   same-label, quadratic  the same for the label of the quadratic rule on the probabilities of all experts, up to the
-//                rounding of that rule; see QuadraticQuestioner.
+//   same-label, quadratic or balance  the same for the label of that rule on the probabilities of all experts, up to
+//                its rounding; see SoftQuestioner.
 //   in-set       equals the true class when at most `errors` of the experts that know the true class err and
 //                lambda_min >= 2 errors + 1, whatever all others say: it stops when only one class has a deficit of at
 //                most `errors`. Asks about half as many. When no class is left, the assumption was broken: the input is
@@ -41,7 +41,7 @@ Guarantee parse_guarantee(std::string_view name);
 
 struct AdaptiveOptions {
   Guarantee guarantee = Guarantee::same_label;
-  Rule rule = Rule::deficit;  // of same-label: deficit or quadratic
+  Rule rule = Rule::deficit;  // of same-label: deficit, quadratic or balance
   bool soft_ties = true;  // an equal deficit and degree is decided by probabilities (so all experts are asked); false:
                           // by the lower class number, as the deficit rule does on labels
   int errors = 0;         // of in-set: mistakes of experts that know the class, >= 0; needs lambda_min >= 2 errors + 1
@@ -56,7 +56,7 @@ class QuestionPlan {
 
  private:
   friend class Questioner;
-  friend class QuadraticQuestioner;
+  friend class SoftQuestioner;
   const Design& design_;
   AdaptiveOptions options_;
   std::vector<int32_t> degrees_;           // [classes]
@@ -87,28 +87,32 @@ class Questioner {
   int asked_ = 0;
 };
 
-// One input, until the label of the quadratic rule is sure. With f(pi) = sum_j sum_{i in S_j} (pi_i - p_j(i) pi(S_j))^2
-// over all experts, least at pi* (sum pi = 1):
+// One input, until the label of the quadratic or the balance rule is sure.
+// quadratic: with f(pi) = sum_j sum_{i in S_j} (pi_i - p_j(i) pi(S_j))^2 over all experts, least at pi* (sum pi = 1),
 //   - f(pi*) <= U, the least f of a pi on classes all of whose experts were asked: the others add nothing to it;
 //   - a pi with pi_l >= pi_g costs at least L_l, its least cost over the asked experts alone, as no term is negative.
-// So g wins as soon as L_l > U for every other class l. Both bounds are closed forms of K x K systems. For balance no
-// such bound is given: one unknown answer can move its chain by any amount until the experts of the winner and of every
-// rival on a path to it are known.
-class QuadraticQuestioner {
+//   So g wins as soon as L_l > U for every other class l. Both are closed forms of K x K systems.
+// balance: once all experts of g were asked, its chain leaves g at the rate out = sum_{j has g} (1 - p_j(g)) and comes
+//   from l to g at the rate in_l = sum_{j has g and l} p_j(g), whatever the others say; hence pi_g >= in / (in + out)
+//   with in the least in_l, and g wins as soon as in > out.
+class SoftQuestioner {
  public:
-  explicit QuadraticQuestioner(const QuestionPlan& plan);
+  explicit SoftQuestioner(const QuestionPlan& plan);
 
-  // The expert to ask, or -1: decided. O(K^3 + sum R_j^2) once all experts that know the leading class were asked.
+  // The expert to ask, or -1: decided, or nobody is left to ask. Quadratic: O(K^3 + sum R_j^2) once all experts that
+  // know the leading class were asked; balance: O(sum R_j).
   int next();
   // Its probabilities, one per class of its set.
   void tell(int expert, std::span<const float> probabilities);
-  // After next() returned -1: the class of the quadratic rule.
+  // After next() returned -1: the class of the rule; under balance with all experts asked, combine() has the last word.
   int32_t label() const { return winner_; }
   int asked() const { return asked_; }
 
  private:
   int32_t leader() const;
   int32_t open_rival();
+  int32_t quadratic_rival();
+  int32_t balance_rival() const;
   int best_question(int32_t must_know) const;
 
   const QuestionPlan& plan_;
@@ -121,13 +125,14 @@ class QuadraticQuestioner {
 };
 
 struct AdaptiveResult {
-  Answers answers;              // labels of the asked experts, -1 elsewhere; probabilities are empty
+  Answers answers;              // labels of the asked experts, -1 elsewhere; under a soft rule probabilities and
+                                // a gate that is 0 where an expert was not asked, else no probabilities
   std::vector<int32_t> labels;  // [inputs]: under same-label, those of combine() with the rule on all answers
   std::vector<int32_t> asked;   // [inputs]: number of experts
 };
 
 // For answers that are there already: which of them were needed. Ties are soft where there are probabilities. Throws
-// Error(invalid_argument) for gaps, or for labels without probabilities under the quadratic rule.
+// Error(invalid_argument) for gaps, or for labels without probabilities under a soft rule.
 AdaptiveResult decide_adaptively(const Design& design, const Answers& answers, const AdaptiveOptions& options,
                                  ThreadPool* pool = nullptr);
 

@@ -4,7 +4,8 @@
 //   const Answers answers = read_answers("answers.npy", design);
 //   write_predictions("labels.csv", combine(design.design, answers), names);
 //
-// Formats by content: NumPy (two dimensions, C order) or CSV whose first line names the columns. One row per input. As
+// Formats by content: NumPy (two dimensions, C order) or CSV; a first line of CSV that holds answers itself, not names
+// of columns (numbers other than 0, 1, 2, ... or 1, 2, 3, ...; class names), is the first row. One row per input. As
 // many columns as there are places in the sets (sum_j R_j): probabilities, expert by expert, classes in the order of
 // its set. As many columns as there are experts: hard labels, each a class number, or in CSV a class name of the
 // design; -1, in CSV also an empty field, where an expert was not asked. When both numbers are equal (sets of one
@@ -36,8 +37,9 @@ Answers parse_answers(std::string_view bytes, std::string_view name, const Desig
 // One weight in [0, 1] per input and expert, for Answers::gate: [inputs, experts]. Same formats and errors.
 std::vector<float> read_gate(const std::filesystem::path& path, const Design& design, int64_t inputs);
 
-// True classes, one per input: CSV with one column (first line its name) or several of which "class", "label" or "y" is
-// one; NPY with one column of class numbers. Throws as above when a class is unknown or there are not `inputs` rows.
+// True classes, one per input: CSV with one column (with or without its name) or several of which "class", "label" or
+// "y" is one; NPY with one column of class numbers. Throws as above when a class is unknown or there are not `inputs`
+// rows.
 std::vector<int32_t> read_truth(const std::filesystem::path& path, std::span<const std::string> classes,
                                 int64_t inputs);
 

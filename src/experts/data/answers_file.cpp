@@ -53,15 +53,18 @@ Answers answers_from_npy(std::string_view bytes, std::string_view name, const De
 }
 
 Answers answers_from_csv(std::string_view text, std::string_view name, const DesignFile& file) {
-  const CsvTable table = parse_csv_table(text, name);
+  CsvTable table = parse_csv_table(text, name);
   const size_t experts = file.design.sets.size();
-  Answers answers{.inputs = static_cast<int64_t>(table.rows.size())};
   const bool labels = table.header.size() == experts;
   if (!labels && static_cast<int64_t>(table.header.size()) != answer_columns(file.design)) {
     refuse_columns(name, table.header.size(), answer_columns(file.design), experts);
   }
   const std::vector<std::string> names = names_of(file);
   const ClassNumbers numbers = number_by_name(names);
+  const auto is_class = [&](const std::string& field) { return numbers.contains(field); };
+  const bool classes_first = labels && !file.class_names.empty() && std::ranges::all_of(table.header, is_class);
+  if (holds_values(table.header) || classes_first) header_to_row(table);
+  Answers answers{.inputs = static_cast<int64_t>(table.rows.size())};
   for (size_t i = 0; i < table.rows.size(); ++i) {
     for (size_t j = 0; j < table.header.size(); ++j) {
       const std::string& field = table.rows[i][j];
@@ -150,9 +153,11 @@ std::vector<int32_t> read_truth(const std::filesystem::path& path, std::span<con
       if (truth.back() < 0) throw Error(ErrorCode::bad_file, "{}: row {}: the class is missing", name, i);
     }
   } else {
-    const CsvTable table = parse_csv_table(bytes, name);
+    CsvTable table = parse_csv_table(bytes, name);
     const size_t column = truth_column(table, name);
     const ClassNumbers numbers = number_by_name(classes);
+    const bool one_more = static_cast<int64_t>(table.rows.size()) + 1 == inputs;
+    if (table.header.size() == 1 && one_more && numbers.contains(table.header[0])) header_to_row(table);
     for (size_t i = 0; i < table.rows.size(); ++i) {
       const auto at = numbers.find(table.rows[i][column]);
       if (at == numbers.end()) {

@@ -34,6 +34,12 @@ Dataset parse_csv_dataset(std::string_view text, std::string_view name, const Da
     throw Error(ErrorCode::bad_file, "{}: expected a line of at least two column names", name);
   }
   const size_t label = label_column(header, options.label_column, name);
+  std::vector<std::string> features = header;
+  features.erase(features.begin() + static_cast<std::ptrdiff_t>(label));
+  if (holds_values(features)) {
+    throw Error(ErrorCode::bad_file, "{}: expected a first line of column names, found numbers; put names above them",
+                name);
+  }
   Dataset data{.features = static_cast<int64_t>(header.size()) - 1, .classes = options.classes};
   while (records.next(fields, line)) {
     if (fields.size() != header.size()) {

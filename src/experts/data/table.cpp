@@ -29,6 +29,25 @@ CsvTable parse_csv_table(std::string_view text, std::string_view name) {
   return table;
 }
 
+bool holds_values(const std::vector<std::string>& first_line) {
+  bool from_zero = true, from_one = true;
+  for (size_t k = 0; k < first_line.size(); ++k) {
+    const std::string& text = first_line[k];
+    float value = 0;
+    const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (text.empty() || status != std::errc() || end != text.data() + text.size()) return false;
+    from_zero = from_zero && text == std::to_string(k);
+    from_one = from_one && text == std::to_string(k + 1);
+  }
+  return !from_zero && !from_one;
+}
+
+void header_to_row(CsvTable& table) {
+  table.rows.insert(table.rows.begin(), table.header);
+  table.lines.insert(table.lines.begin(), 1);
+  for (size_t k = 0; k < table.header.size(); ++k) table.header[k] = std::to_string(k);
+}
+
 float csv_number(const std::string& text, std::string_view name, int64_t line, const std::string& column) {
   float value = 0;
   const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
@@ -51,7 +70,8 @@ Matrix parse_matrix(std::string_view bytes, std::string_view name) {
     }
     return matrix;
   }
-  const CsvTable table = parse_csv_table(bytes, name);
+  CsvTable table = parse_csv_table(bytes, name);
+  if (holds_values(table.header)) header_to_row(table);
   Matrix matrix{.rows = static_cast<int64_t>(table.rows.size()), .columns = static_cast<int64_t>(table.header.size())};
   for (size_t i = 0; i < table.rows.size(); ++i) {
     for (size_t j = 0; j < table.header.size(); ++j) {

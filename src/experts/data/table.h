@@ -21,6 +21,13 @@ bool is_npy(std::string_view bytes);
 // Throws Error(bad_file) for a ragged row or no header.
 CsvTable parse_csv_table(std::string_view text, std::string_view name);
 
+// Whether a first line is a row of numbers, not of names: all fields are numbers, and not the 0, 1, 2, ... or
+// 1, 2, 3, ... by which programs name columns.
+bool holds_values(const std::vector<std::string>& first_line);
+
+// The first line becomes row 1; columns are then named by their number.
+void header_to_row(CsvTable& table);
+
 // A finite number, or Error(bad_file) naming row and column.
 float csv_number(const std::string& text, std::string_view name, int64_t line, const std::string& column);
 

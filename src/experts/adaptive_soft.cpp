@@ -18,14 +18,14 @@ double least_value(const Vector& h) { return 1 / h.sum(); }
 
 }  // namespace
 
-QuadraticQuestioner::QuadraticQuestioner(const QuestionPlan& plan)
+SoftQuestioner::SoftQuestioner(const QuestionPlan& plan)
     : plan_(plan),
       probabilities_(static_cast<size_t>(plan.offsets_.back())),
       doubt_(plan.degrees_.size(), 0),
       left_(plan.degrees_),
       done_(plan.design_.sets.size(), false) {}
 
-void QuadraticQuestioner::tell(int expert, std::span<const float> probabilities) {
+void SoftQuestioner::tell(int expert, std::span<const float> probabilities) {
   const auto j = static_cast<size_t>(expert);
   TESSERA_ASSERT(!done_[j]);
   done_[j] = true;
@@ -38,7 +38,7 @@ void QuadraticQuestioner::tell(int expert, std::span<const float> probabilities)
   }
 }
 
-int32_t QuadraticQuestioner::leader() const {
+int32_t SoftQuestioner::leader() const {
   size_t best = 0;
   for (size_t i = 1; i < doubt_.size(); ++i) {
     const bool better = doubt_[i] != doubt_[best] ? doubt_[i] < doubt_[best] : plan_.degrees_[i] > plan_.degrees_[best];
@@ -48,7 +48,30 @@ int32_t QuadraticQuestioner::leader() const {
 }
 
 // Sets winner_; returns the class that comes nearest to winning still, or -1 where none can.
-int32_t QuadraticQuestioner::open_rival() {
+int32_t SoftQuestioner::open_rival() {
+  if (plan_.options_.rule == Rule::quadratic) return quadratic_rival();
+  winner_ = leader();
+  return asked_ == static_cast<int>(done_.size()) ? -1 : balance_rival();
+}
+
+int32_t SoftQuestioner::balance_rival() const {
+  const auto g = static_cast<size_t>(winner_);
+  std::vector<double> into(doubt_.size(), 0);  // [classes]: rate of the chain from the class to the winner
+  for (const int j : plan_.sets_of_[g]) {
+    const auto& set = plan_.design_.sets[static_cast<size_t>(j)];
+    const auto place = std::lower_bound(set.begin(), set.end(), winner_) - set.begin();
+    const auto p =
+        static_cast<double>(probabilities_[static_cast<size_t>(plan_.offsets_[static_cast<size_t>(j)] + place)]);
+    for (const int item : set) into[static_cast<size_t>(item)] += p;
+  }
+  into[g] = std::numeric_limits<double>::infinity();
+  const auto least = std::min_element(into.begin(), into.end());
+  // Beyond the bound by more than the rounding of single precision.
+  if (*least > doubt_[g] + 1e-5) return -1;
+  return static_cast<int32_t>(least - into.begin());
+}
+
+int32_t SoftQuestioner::quadratic_rival() {
   const auto classes = static_cast<Eigen::Index>(doubt_.size());
   Form form = Form::Identity(classes, classes) * kQuadraticRidge;
   for (size_t j = 0; j < done_.size(); ++j) {
@@ -93,7 +116,7 @@ int32_t QuadraticQuestioner::open_rival() {
   return rival;
 }
 
-int QuadraticQuestioner::best_question(int32_t must_know) const {
+int SoftQuestioner::best_question(int32_t must_know) const {
   const double least = *std::min_element(doubt_.begin(), doubt_.end());
   int best = -1;
   double best_worth = -1;
@@ -107,7 +130,7 @@ int QuadraticQuestioner::best_question(int32_t must_know) const {
   return best;
 }
 
-int QuadraticQuestioner::next() {
+int SoftQuestioner::next() {
   const int32_t first = leader();
   const double doubt = doubt_[static_cast<size_t>(first)];
   int32_t about = first;
