@@ -7,6 +7,7 @@
 
 #include "cli/command_experts.h"
 #include "cli/experts_certificate.h"
+#include "cli/experts_costs.h"
 #include "tessera/base/error.h"
 #include "tessera/base/progress.h"
 #include "tessera/experts/covering.h"
@@ -21,6 +22,7 @@ using namespace tessera::experts;
 struct DesignCommand {
   CoveringProblem problem;
   std::vector<std::string> kinds;  // SIZE[:COST[:MOST]]
+  std::string class_costs;         // a JSON file
   CoveringOptions options;
   std::string out;
   bool json = false;
@@ -71,29 +73,33 @@ ExpertKind parse_kind(const std::string& text) {
   return kind;
 }
 
+// Sets with their cost: several kinds, or one whose classes cost something.
 void run_mixed_design(DesignCommand& command) {
-  MixedProblem problem{.classes = command.problem.classes, .kinds = {}};
+  MixedProblem problem{.classes = command.problem.classes, .kinds = {}, .lambda = command.problem.lambda};
+  if (!command.kinds.empty() && command.problem.size != 0) {
+    throw Error(ErrorCode::invalid_argument, "--kind stands in place of --size; give one of the two");
+  }
   for (const std::string& text : command.kinds) problem.kinds.push_back(parse_kind(text));
-  if (command.problem.size != 0 || command.problem.lambda != 1) {
-    throw Error(ErrorCode::invalid_argument, "--kind stands in place of --size and goes with --lambda 1 only");
+  if (command.kinds.empty()) problem.kinds.push_back({.size = command.problem.size});
+  if (!command.class_costs.empty()) {
+    problem.class_costs = read_costs(command.class_costs, static_cast<size_t>(std::max(0, problem.classes)), "class");
   }
   watch_progress(command.options, [&] {
     const MixedCovering covering = find_mixed_covering(problem, command.options);
     DesignFile file{.design = covering.design, .class_names = {}, .certificate = nlohmann::json::object()};
     nlohmann::json kinds = nlohmann::json::array();
     for (const int k : covering.kind) kinds.push_back(problem.kinds[static_cast<size_t>(k)].size);
-    file.certificate = {{"cost", covering.cost},
-                        {"lower_bound", covering.lower_bound},
-                        {"kinds", kinds},
-                        {"method", covering.method},
-                        {"seed", command.options.seed}};
+    file.certificate = {
+        {"cost", covering.cost},    {"lower_bound", covering.lower_bound}, {"kinds", kinds},
+        {"lambda", problem.lambda}, {"method", covering.method},           {"seed", command.options.seed}};
     if (!command.out.empty()) write_design(command.out, file);
     if (command.json) {
       fmt::print("{}", format_design(file));
       return;
     }
-    fmt::print("{} sets, cost {:g}; no design of these kinds costs less than {:g} (counting), ratio {:.3f}\n",
+    fmt::print("{} sets, cost {:g}; no design of these kinds costs less than {:g} (knapsack bound), ratio {:.3f}\n",
                covering.design.sets.size(), covering.cost, covering.lower_bound, covering.cost / covering.lower_bound);
+    if (problem.lambda > 1) fmt::print("every two classes share {} sets or more\n", problem.lambda);
     for (size_t k = 0; k < problem.kinds.size(); ++k) {
       fmt::print("  {} of size {} at cost {:g}\n",
                  std::count(covering.kind.begin(), covering.kind.end(), static_cast<int>(k)), problem.kinds[k].size,
@@ -113,6 +119,9 @@ void add_experts_design(CLI::App& experts) {
   design->add_option("--kind", command->kinds,
                      "in place of --size, once per kind of expert: SIZE[:COST[:MOST]], for example 12:3:4 for at most "
                      "four experts of 12 classes at cost 3 each");
+  design->add_option("--class-costs", command->class_costs,
+                     "JSON list of K numbers, what each class costs in every set that holds it; then the cheapest sets "
+                     "are looked for instead of the fewest");
   design->add_option("--lambda", command->problem.lambda,
                      "sets that every two classes share; 2 e + 1 survives e in-set errors");
   design->add_option("--seconds", command->options.seconds, "most time for the search; it ends at the lower bound");
@@ -120,12 +129,13 @@ void add_experts_design(CLI::App& experts) {
   design->add_option("--out", command->out, "design file to write");
   design->add_flag("--json", command->json, "print the design file");
   design->callback([command] {
-    if (!command->kinds.empty()) {
-      run_mixed_design(*command);
-    } else if (command->problem.size == 0) {
+    if (command->kinds.empty() && command->problem.size == 0) {
       throw Error(ErrorCode::invalid_argument, "design needs --size R, or --kind once per kind of expert");
-    } else {
+    }
+    if (command->kinds.empty() && command->class_costs.empty()) {
       run_design(*command);
+    } else {
+      run_mixed_design(*command);
     }
   });
 }

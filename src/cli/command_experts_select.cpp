@@ -4,8 +4,8 @@
 
 #include "cli/command_experts.h"
 #include "cli/experts_certificate.h"
+#include "cli/experts_costs.h"
 #include "tessera/base/error.h"
-#include "tessera/base/file.h"
 #include "tessera/experts/select.h"
 
 namespace tessera::cli {
@@ -20,20 +20,6 @@ struct SelectCommand {
   SelectOptions options;
   bool heuristic = false, json = false;
 };
-
-std::vector<double> read_costs(const std::string& path, size_t experts) {
-  const nlohmann::json document = read_json(path);
-  if (!document.is_array() || document.size() != experts) {
-    throw Error(ErrorCode::bad_file, "{}: expected a JSON list of {} numbers, one per candidate, found {}", path,
-                experts, document.is_array() ? fmt::format("{} entries", document.size()) : document.type_name());
-  }
-  std::vector<double> costs;
-  for (const auto& value : document) {
-    if (!value.is_number()) throw Error(ErrorCode::bad_file, "{}: cost {} is no number", path, costs.size());
-    costs.push_back(value.get<double>());
-  }
-  return costs;
-}
 
 nlohmann::json to_json(const Selection& chosen) {
   return {{"experts", chosen.experts},
@@ -51,7 +37,7 @@ nlohmann::json to_json(const Selection& chosen) {
 void run_select(SelectCommand& command) {
   const DesignFile file = read_design(command.file);
   SelectProblem problem{.candidates = file.design, .costs = {}};
-  if (!command.costs.empty()) problem.costs = read_costs(command.costs, file.design.sets.size());
+  if (!command.costs.empty()) problem.costs = read_costs(command.costs, file.design.sets.size(), "candidate");
   command.options.effort = command.heuristic ? Effort::heuristic : Effort::exact;
   const Selection chosen = select_experts(problem, command.options);
   DesignFile kept{.design = {.classes = file.design.classes, .sets = {}}, .class_names = file.class_names};

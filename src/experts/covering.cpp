@@ -4,9 +4,12 @@
 #include <numeric>
 
 #include "experts/covering/anneal.h"
+#include "experts/covering/combinations.h"
+#include "experts/covering/exact.h"
 #include "experts/covering/greedy.h"
 #include "experts/covering/hole_designs.h"
 #include "experts/covering/incumbent.h"
+#include "experts/covering/parts.h"
 #include "experts/covering/planes.h"
 #include "experts/covering/symmetric_anneal.h"
 #include "experts/covering/triples.h"
@@ -50,35 +53,67 @@ Design two_halves(const CoveringProblem& problem) {
 
 // Above this many classes the pair counters of the greedy search would take more than 50 MB.
 constexpr int kMostGreedyClasses = 5000;
+constexpr double kFirstTurn = 0.05;       // seconds
+constexpr int64_t kAttemptMoves = 1'000;  // per class and set, of the shortest annealing
+constexpr int64_t kMostSetsTried = 16;    // by exact search
+constexpr int kFewClasses = 20;           // plain annealing comes first up to here
 
-// Fewer and fewer sets by plain annealing for about `seconds`; `moves` of an attempt double with every failure.
-void anneal_down(Incumbent& incumbent, double seconds, int64_t& moves, Random& random) {
+// Term i >= 1 of 1, 1, 2, 1, 1, 2, 4, ...: restarts that are never far from the best fixed length (Luby, Sinclair,
+// Zuckerman, 1993).
+int64_t luby(int64_t i) {
+  int64_t length = 1;
+  while (length < i + 1) length *= 2;
+  return length == i + 1 ? length / 2 : luby(i - length / 2 + 1);
+}
+
+// Fewer and fewer sets by plain annealing for about `seconds`. Few long attempts find less than many short ones.
+void anneal_down(Incumbent& incumbent, double seconds, int64_t& attempts, Random& random) {
   const CoveringProblem& problem = incumbent.problem();
   const double until = incumbent.seconds() + seconds;
   const auto stop = [&] { return incumbent.stop() || incumbent.seconds() >= until; };
   while (!stop()) {
+    const int64_t moves = kAttemptMoves * problem.classes * incumbent.sets() * luby(attempts);
     const AnnealResult result =
         anneal(problem, incumbent.sets() - 1, {.moves = moves, .seed = random.bits(), .stop = stop});
-    if (result.cost == 0) {
-      incumbent.offer(result.design, "simulated annealing");
+    if (result.cost == 0) incumbent.offer(result.design, "simulated annealing");
+    if (!stop()) ++attempts;
+  }
+}
+
+// Few sets: looks for one fewer than the best so far in every possible way, or proves that there is none.
+void search_exactly(Incumbent& incumbent, double seconds) {
+  const CoveringProblem& problem = incumbent.problem();
+  const double until = incumbent.seconds() + seconds;
+  const auto stop = [&] { return incumbent.stop() || incumbent.seconds() >= until; };
+  while (!stop() && problem.classes <= kMostExactClasses && incumbent.sets() - 1 <= kMostSetsTried) {
+    const auto sets = static_cast<int>(incumbent.sets() - 1);
+    ExactResult result = search_exactly(problem, sets, stop);
+    if (result.outcome == ExactOutcome::stopped) return;
+    if (result.outcome == ExactOutcome::found) {
+      incumbent.offer(std::move(result.design), "exact search");
     } else {
-      moves *= 2;
+      incumbent.prove(sets + 1, "exact search");
     }
   }
 }
 
-// Difference families, plain annealing and annealing under automorphisms take turns of growing length; small sets, of
-// which many are needed, begin with the families, since plain annealing cannot find exact designs of that length.
-void anneal_in_turns(Incumbent& incumbent) {
+// Combinations of smaller coverings, difference families, plain annealing and annealing under automorphisms take turns
+// of growing length; small sets, of which many are needed, begin with the families, since plain annealing cannot find
+// exact designs of that length.
+void search_in_turns(Incumbent& incumbent) {
   Random random(incumbent.seed());
-  int64_t moves = 20'000 * static_cast<int64_t>(incumbent.problem().classes);
-  double turn = 0.5;  // seconds
-  const bool small = incumbent.problem().size <= 5;
+  Parts parts(random.bits(), [&] { return incumbent.seconds_left(); });
+  CombinationSearch combinations(incumbent, parts);
+  int64_t attempts = 1;
+  double turn = kFirstTurn;
+  const bool small = incumbent.problem().size <= 5 && incumbent.problem().classes > kFewClasses;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
-    if (small) search_holes(incumbent, 2 * turn, round);
-    anneal_down(incumbent, turn, moves, random);
-    if (!small) search_holes(incumbent, turn, round);
+    if (!small) anneal_down(incumbent, 3 * turn, attempts, random);
+    combinations.run(turn);
+    search_holes(incumbent, parts, small ? 2 * turn : turn, round);
+    if (small) anneal_down(incumbent, turn, attempts, random);
     anneal_symmetric(incumbent, turn, round);
+    search_exactly(incumbent, turn);
   }
 }
 
@@ -94,7 +129,7 @@ void search(Incumbent& incumbent) {
   }
   if (incumbent.reached() || problem.classes > kMostGreedyClasses) return;
   incumbent.offer(greedy_covering(problem, incumbent.seed()), "greedy");
-  if (problem.classes <= kMostAnnealedClasses) anneal_in_turns(incumbent);
+  if (problem.classes <= kMostAnnealedClasses) search_in_turns(incumbent);
 }
 
 // The last word before a design leaves: an answer that does not cover is our mistake, not the user's.

@@ -44,6 +44,33 @@ TEST_F(ExpertsDesignCli, DesignVerifyAndSimulateAgree) {
   EXPECT_NE(simulated.out.find("deficit"), std::string::npos);
 }
 
+TEST_F(ExpertsDesignCli, KindsWithLambdaAndClassCosts) {
+  const std::string out = path("mixed.json"), costs = write("class_costs.json", "[0, 1, 2, 0, 0.5, 0, 0]");
+  const Outcome made = run("design --classes 7 --kind 4:3:2 --kind 3:1 --lambda 3 --seconds 0.3 --class-costs " +
+                           costs + " --json --out " + out);
+  ASSERT_EQ(made.status, 0) << made.err;
+  const auto certificate = nlohmann::json::parse(made.out)["certificate"];
+  EXPECT_EQ(certificate["lambda"], 3);
+  EXPECT_GE(certificate["cost"].get<double>(), certificate["lower_bound"].get<double>());
+  EXPECT_EQ(run("verify " + out + " --lambda 3").status, 0);
+  // Without kinds: sets of one size at cost 1 each and what their classes cost.
+  const Outcome one = run("design --classes 7 --size 3 --seconds 0.3 --json --class-costs " + costs);
+  ASSERT_EQ(one.status, 0) << one.err;
+  // Seven triples, every class in three of them.
+  EXPECT_EQ(nlohmann::json::parse(one.out)["certificate"]["cost"], 7 + 3 * 3.5);
+}
+
+TEST_F(ExpertsDesignCli, RefusesWrongClassCosts) {
+  const std::string design = "design --classes 3 --size 2 --out " + path("x.json") + " --class-costs ";
+  expect_refused(design + write("short.json", "[1, 2]"), "one per class");
+  expect_refused(design + write("text.json", R"([1, "two", 3])"), "no number");
+  expect_refused(design + write("negative.json", "[1, -2, 3]"), "class 1");
+  expect_refused(design + write("damaged.json", "[1, 2"), "damaged.json");
+  expect_refused(design + path("missing.json"), "missing.json");
+  expect_refused("design --classes 9 --kind 3 --lambda 0", "lambda");
+  EXPECT_FALSE(std::filesystem::exists(path("x.json")));
+}
+
 TEST_F(ExpertsDesignCli, RefusesImpossibleProblems) {
   expect_refused("design --classes 0 --size 3 --out " + path("x.json"), "1 to 20000 classes");
   expect_refused("design --classes 9 --size 1", "at least 2");

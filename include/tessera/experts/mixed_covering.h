@@ -5,10 +5,15 @@
 //   covering.cost;           // of all sets
 //   covering.lower_bound;    // no design of these kinds is cheaper
 //
+// An expert costs what its kind costs and, with class costs, also what each class of its set costs (gathering and
+// labelling that class's data, say). lambda sets per pair survive (lambda - 1) / 2 in-set mistakes.
+//
 // Method: coverings by one kind where its number is not limited, greedy sets by newly covered pairs per cost, then
 // large neighbourhood search: some sets are taken out and replaced greedily, and every set is given to the cheapest
-// kind that holds the pairs it alone covers. The bound is the counting bound as a fractional knapsack: each kind covers
-// R (R - 1) / 2 pairs at its cost.
+// kind that holds the pairs it alone covers. The bound is Schoenheim's with prices: a class that shares sets of sizes
+// R_j with all others lambda times has sum (R_j - 1) >= lambda (K - 1), and carries cost_j / R_j of each; the cheapest
+// whole numbers of kinds that achieve this are a knapsack problem per class. Beside it the counting bound over all
+// pairs, a fractional knapsack, which knows how many experts of a kind there may be.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +26,15 @@ namespace tessera::experts {
 
 struct ExpertKind {
   int size = 0;      // most classes of such an expert, 2..kMaxClasses
-  double cost = 1;   // of one expert, > 0
+  double cost = 1;   // of one expert, > 0; 0 too when every class has a cost > 0
   int64_t most = 0;  // experts of this kind at most; 0: any number
 };
 
 struct MixedProblem {
-  int classes = 0;                // K, 2..1000
-  std::vector<ExpertKind> kinds;  // 1 to 100
+  int classes = 0;                       // K, 2..1000
+  std::vector<ExpertKind> kinds;         // 1 to 100
+  int lambda = 1;                        // sets that every pair must share, 1..100
+  std::vector<double> class_costs = {};  // >= 0, one per class, paid once per set that holds it; empty: none
 };
 
 struct MixedCovering {

@@ -8,8 +8,8 @@
 //
 // The problem is set cover with one row per pair of classes (Ahn, Ozgur, Pilanci, 2020). Method: reductions, greedy
 // with reverse deletion (Chvatal, 1979), local search with row weights (after Gao, Weise, Li, "An efficient local
-// search heuristic with row weighting for the unicost set covering problem", 2015), linear relaxation and branch and
-// cut by COIN-OR CBC.
+// search heuristic with row weighting for the unicost set covering problem", 2015), linear relaxation with degree cuts,
+// depth-first tree search on the pair with fewest holders (whole costs), and branch and cut by COIN-OR CBC.
 #pragma once
 
 #include <cstdint>

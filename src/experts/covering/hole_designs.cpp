@@ -3,210 +3,247 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
+#include <array>
+#include <cmath>
 #include <functional>
-#include <numeric>
+#include <memory>
 
 #include "experts/covering/orbit_annealer.h"
+#include "experts/covering/rotation.h"
+#include "tessera/base/clock.h"
 #include "tessera/base/interrupt.h"
 #include "tessera/base/random.h"
 
 namespace tessera::experts {
 namespace {
 
-constexpr int64_t kFirstMoves = 40'000, kMostMoves = 4'000'000;
+constexpr int64_t kFirstMoves = 30'000, kMostMoves = 4'000'000;
 constexpr double kHot = 0.5;  // exact designs freeze below the temperature at which coverings do
-constexpr int64_t kMostBases = 30;
-constexpr size_t kFirstPlans = 4;  // that are tried first; twice as many in every pass
+constexpr double kMostBases = 30;
+constexpr size_t kFirstLayouts = 6;
+constexpr size_t kMostLayouts = 300;  // kept
 constexpr int kMostCycles = 8;
-constexpr double kPartSeconds = 0.3;  // for the covering of a hole or a group
-constexpr uint64_t kHoleAttempts = 4;
 
-// The classes: cycles of length `turn` first, then the hole in cycles of `small` and fixed points.
+// What a decomposition covers, and what is filled in later.
 struct Layout {
-  int cycles = 1, turn = 1;
-  int small = 1, small_cycles = 0, fixed = 0;
-  bool open = true;  // the pairs inside the hole are left to a covering of their own
-  int groups = 1;  // above 1: pairs of points of equal residue modulo `groups` and all pairs of the hole are left open
-  int hole() const { return small * small_cycles + fixed; }
-  int moving() const { return cycles * turn; }
-  int classes() const { return moving() + hole(); }
-  PermutationGroup group() const {
-    Permutation p(static_cast<size_t>(groups > 1 ? moving() : classes()));
-    std::iota(p.begin(), p.end(), 0);
-    const auto rotate = [&](int first, int length) {
-      for (int x = 0; x < length; ++x) p[static_cast<size_t>(first + x)] = first + (x + 1) % length;
-    };
-    for (int c = 0; c < cycles; ++c) rotate(c * turn, turn);
-    if (groups > 1) {
-      return {turn, {p}, fmt::format("rotation of {} in {} groups with a hole of {}", turn, groups, hole())};
-    }
-    for (int c = 0; c < small_cycles; ++c) rotate(moving() + c * small, small);
-    return {classes(),
-            {p},
-            fmt::format("rotation of {} cycles of {}, a hole of {} cycles of {} and {} fixed", cycles, turn,
-                        small_cycles, small, fixed)};
-  }
+  Rotation rotation;
+  int joined = 0;     // further classes that join every group and the hole; only with groups
+  int64_t sets = 0;   // that the decomposition may have
+  double burden = 0;  // base sets, about
+  std::vector<Plan> plans = {};
+  std::unique_ptr<PermutationGroup> group = {};  // the plans point to it
+
+  int classes() const { return rotation.points() + joined; }
+  int group_size() const { return rotation.moving() / rotation.groups; }
 };
 
-std::vector<Layout> layouts(const CoveringProblem& problem) {
-  const int v = problem.classes, d = problem.size - 1;
-  std::vector<Layout> found;
-  // A moving point meets every point of the hole in a set with R - 2 other moving points.
-  for (int hole = 0; (d - 1) * hole + 1 <= v - hole; ++hole) {
-    const int moving = v - hole, fixed = hole % d;
-    if (fixed <= 1 && (hole <= 1 || moving % d == 0)) {
-      found.push_back({.turn = moving, .small = d, .small_cycles = hole / d, .fixed = fixed});
-    }
-    for (int cycles = 2; cycles <= kMostCycles && hole <= problem.size + 1; ++cycles) {
-      if (moving % cycles != 0 || moving / cycles < 2) continue;
-      found.push_back({.cycles = cycles, .turn = moving / cycles, .fixed = hole});
-      if (hole >= 2) found.push_back({.cycles = cycles, .turn = moving / cycles, .fixed = hole, .open = false});
-    }
-    for (int groups = problem.size; groups <= moving / 2 && hole <= problem.size; ++groups) {
-      if (moving % groups == 0) found.push_back({.turn = moving, .fixed = hole, .groups = groups});
-    }
-  }
-  return found;
+// Groups that one set fills together.
+int packed(int size, int group, int joined) { return joined > 1 ? 1 : std::max(1, (size - joined) / group); }
+
+// Sets that groups and hole need; `sets_of` gives those of a covering, `hole_of` of one with a hole.
+template <typename SetsOf, typename HoleOf>
+int64_t sets_to_fill(const Layout& layout, int size, const SetsOf& sets_of, const HoleOf& hole_of) {
+  const int hole = layout.rotation.hole_points() + layout.joined, groups = layout.rotation.groups;
+  int64_t sets = hole <= 1 ? 0 : sets_of(hole);
+  if (groups == 1) return sets;
+  const int together = packed(size, layout.group_size(), layout.joined);
+  if (together > 1) return sets + (groups + together - 1) / together;
+  return sets + groups * hole_of(layout.group_size() + layout.joined, layout.joined);
 }
 
-// Sets that a hole needs at least; with groups, those that all groups and the hole need.
-int64_t hole_sets(int hole, int size) { return hole <= 1 ? 0 : lower_bound(hole, size, 1).sets; }
-int64_t left_sets(const Layout& layout, int size) {
-  if (!layout.open) return 0;
-  if (layout.groups == 1) return hole_sets(layout.hole(), size);
-  const int part = layout.turn / layout.groups + layout.hole();
-  return layout.groups * (hole_sets(part, size) - hole_sets(layout.hole(), size)) + hole_sets(layout.hole(), size);
-}
+class Layouts {
+ public:
+  // `sets`: of the whole covering, at most. With `only_hole` >= 0: decompositions around just that hole.
+  Layouts(int classes, int size, int64_t sets, int only_hole, const Parts* parts)
+      : classes_(classes), size_(size), sets_(sets), only_hole_(only_hole), parts_(parts) {}
 
-Design best_covering(int classes, int size, uint64_t seed) {
-  return find_covering({.classes = classes, .size = size}, {.seconds = kPartSeconds, .seed = seed}).design;
-}
-
-// A covering of `classes` points in which one set is needed only for the last `hole` points (2 <= hole <= size); that
-// set comes last. Empty when none is found.
-Design covering_with_hole(int classes, int hole, int size, uint64_t seed) {
-  for (uint64_t attempt = 0; attempt < kHoleAttempts && !interrupted(); ++attempt) {
-    Design design = best_covering(classes, size, seed + attempt);
-    if (static_cast<int64_t>(design.sets.size()) > lower_bound(classes, size, 1).sets) continue;
-    const auto n = static_cast<size_t>(classes);
-    std::vector<int> held(n * n, 0);
-    for (const std::vector<int>& set : design.sets) {
-      for (const int a : set) {
-        for (const int b : set) ++held[static_cast<size_t>(a) * n + static_cast<size_t>(b)];
-      }
-    }
-    for (size_t j = 0; j < design.sets.size(); ++j) {
-      std::vector<int> order(n, 0);  // order[a]: 1 when the set alone holds some pair of a
-      for (const int a : design.sets[j]) {
-        for (const int b : design.sets[j]) {
-          if (a != b && held[static_cast<size_t>(a) * n + static_cast<size_t>(b)] == 1)
-            order[static_cast<size_t>(a)] = 1;
+  std::vector<Layout> all() {
+    const int others = size_ - 1;
+    for (int joined = 0; joined <= (only_hole_ >= 0 ? 0 : size_); ++joined) {
+      for (int hole = 0; others * hole + 1 <= classes_ - joined; ++hole) {
+        if (only_hole_ >= 0 && hole != only_hole_) continue;
+        const int moving = classes_ - joined - hole;
+        for (int cycles = 1; cycles <= kMostCycles; ++cycles) {
+          if (moving % cycles == 0 && moving / cycles >= 2) add(joined, hole, cycles, moving / cycles);
         }
       }
-      const auto needed = std::count(order.begin(), order.end(), 1);
-      if (needed > hole) continue;
-      for (const int a : design.sets[j]) {  // any others of the set make the hole full
-        if (std::count(order.begin(), order.end(), 1) < hole) order[static_cast<size_t>(a)] = 1;
+    }
+    add_with_centre();
+    std::stable_sort(found_.begin(), found_.end(),
+                     [](const Layout& a, const Layout& b) { return a.burden < b.burden; });
+    if (found_.size() > kMostLayouts) found_.erase(found_.begin() + kMostLayouts, found_.end());
+    return std::move(found_);
+  }
+
+ private:
+  void add(int joined, int hole, int cycles, int turn) {
+    std::vector<std::vector<int>> holes;
+    const auto with = [&](int groups, bool cycles_are_groups) {
+      if (holes.empty()) holes = hole_cycles(hole, cycles, turn, size_);
+      for (const std::vector<int>& lengths : holes) {
+        keep({.rotation = {.cycles = cycles,
+                           .turn = turn,
+                           .hole = lengths,
+                           .groups = groups,
+                           .cycles_are_groups = cycles_are_groups},
+              .joined = joined});
       }
-      for (int a = 0; std::count(order.begin(), order.end(), 1) < hole; ++a) {
-        if (order[static_cast<size_t>(a)] == 1) continue;
-        order[static_cast<size_t>(a)] = 1;
-        design.sets[j].push_back(a);
+    };
+    if (joined == 0) with(1, false);
+    if (only_hole_ >= 0) return;
+    for (int groups = size_; groups <= turn; ++groups) {
+      if (turn % groups == 0 && groups < cycles * turn) with(groups, false);
+    }
+    if (cycles >= size_) with(cycles, true);
+  }
+
+  void keep(Layout layout) {
+    int64_t left = sets_;
+    if (only_hole_ < 0) {
+      left -= sets_to_fill(
+          layout, size_, [&](int n) { return parts_->covering_sets(n, size_); },
+          [&](int n, int hole) { return n <= 1 ? 0 : parts_->hole_sets(n, hole, size_); });
+    }
+    const int64_t per_set = static_cast<int64_t>(size_) * (size_ - 1) / 2;
+    if (left < 1 || left * per_set < layout.rotation.pairs()) return;
+    layout.sets = left;
+    layout.burden = static_cast<double>(left) / layout.rotation.turn;
+    if (layout.burden <= kMostBases) found_.push_back(std::move(layout));
+  }
+
+  // Fixed points outside the hole, for excess pairs among them; around a given hole of whole cycles and fixed points.
+  void add_with_centre() {
+    const int hole = std::max(0, only_hole_);
+    for (int centre = hole > 0 ? 1 : 2; centre <= size_ + 1 && centre + hole < classes_; ++centre) {
+      for (int cycles = hole > 0 ? 1 : 2; cycles <= kMostCycles; ++cycles) {
+        const int moving = classes_ - centre - hole, turn = moving / cycles;
+        if (moving % cycles != 0 || turn < 2) continue;
+        std::vector<int> lengths(static_cast<size_t>(hole / turn), turn);
+        if (hole % turn > 1) continue;
+        lengths.insert(lengths.end(), static_cast<size_t>(hole % turn), 1);
+        Layout layout{.rotation = {.cycles = cycles, .turn = turn, .hole = lengths, .centre = centre}};
+        layout.sets = sets_;
+        layout.burden = 1 + static_cast<double>(sets_) / turn;
+        if (layout.burden <= kMostBases) found_.push_back(std::move(layout));
       }
-      std::vector<int> label(n);
-      int low = 0, high = classes - hole;
-      for (size_t a = 0; a < n; ++a) label[a] = order[a] == 1 ? high++ : low++;
-      std::swap(design.sets[j], design.sets.back());
-      for (std::vector<int>& set : design.sets) {
-        for (int& item : set) item = label[static_cast<size_t>(item)];
-      }
-      return design;
     }
   }
-  return {};
+
+  int classes_, size_;
+  int64_t sets_;
+  int only_hole_;
+  const Parts* parts_;
+  std::vector<Layout> found_;
+};
+
+void prepare(Layout& layout, int size) {
+  if (layout.group != nullptr) return;
+  layout.group = std::make_unique<PermutationGroup>(layout.rotation.group());
+  layout.plans = rotation_plans(layout.rotation, *layout.group, size, layout.sets);
+  std::erase_if(layout.plans, [](const Plan& plan) { return static_cast<double>(plan.bases()) > kMostBases; });
 }
 
-// Adds the sets that a decomposition leaves to the hole and the groups; false when they are not found.
-bool fill(const Layout& layout, const CoveringProblem& problem, uint64_t seed, Design& design) {
-  const int moving = layout.moving(), hole = layout.hole();
-  if (!layout.open) return true;
-  if (layout.groups == 1) {
-    if (hole <= 1) return true;
-    for (std::vector<int>& set : best_covering(hole, problem.size, seed).sets) {
-      for (int& item : set) item += moving;
+void append(Design& design, const Design& part, const std::function<int(int)>& label) {
+  for (std::vector<int> set : part.sets) {
+    for (int& item : set) item = label(item);
+    design.sets.push_back(std::move(set));
+  }
+}
+
+// Point i of group g; classes that join come after all others.
+int group_point(const Layout& layout, int g, int i) {
+  const Rotation& rotation = layout.rotation;
+  if (i >= layout.group_size()) return rotation.points() + i - layout.group_size();
+  if (rotation.cycles_are_groups) return g * rotation.turn + i;
+  const int per_cycle = rotation.turn / rotation.groups;
+  return i / per_cycle * rotation.turn + i % per_cycle * rotation.groups + g;
+}
+
+// Adds the sets of groups and hole; false when some of them are not found.
+bool fill(const Layout& layout, int size, Parts& parts, int effort, Design& design) {
+  const int moving = layout.rotation.moving(), groups = layout.rotation.groups;
+  const int hole = layout.rotation.hole_points() + layout.joined;
+  if (hole > 1) append(design, parts.covering(hole, size, effort), [&](int item) { return item + moving; });
+  if (groups == 1) return true;
+  const int part = layout.group_size() + layout.joined, together = packed(size, layout.group_size(), layout.joined);
+  if (together > 1) {
+    for (int first = 0; first < groups; first += together) {
+      std::vector<int> set;
+      for (int g = first; g < std::min(groups, first + together); ++g) {
+        for (int i = 0; i < layout.group_size(); ++i) set.push_back(group_point(layout, g, i));
+      }
+      for (int i = 0; i < layout.joined; ++i) set.push_back(layout.rotation.points() + i);
       design.sets.push_back(std::move(set));
     }
     return true;
   }
-  const int group = moving / layout.groups;
-  const Design part = hole <= 1 ? best_covering(group + hole, problem.size, seed)
-                                : covering_with_hole(group + hole, hole, problem.size, seed);
-  if (part.sets.empty()) return false;
-  for (int g = 0; g < layout.groups; ++g) {
-    // The last set covers the hole once for all groups.
-    const size_t sets = part.sets.size() - (hole > 1 && g > 0 ? 1 : 0);
-    for (size_t j = 0; j < sets; ++j) {
-      std::vector<int> set = part.sets[j];
-      for (int& item : set) item = item < group ? item * layout.groups + g : moving + item - group;
-      design.sets.push_back(std::move(set));
-    }
-  }
+  const Design& filling = part <= 1 ? Design{} : parts.with_hole(part, layout.joined, size, effort);
+  if (part > 1 && filling.sets.empty()) return false;
+  for (int g = 0; g < groups; ++g) append(design, filling, [&](int i) { return group_point(layout, g, i); });
   return true;
 }
 
-// Pairs that the decomposition need not cover.
-std::function<bool(int, int)> exempt(const Layout& layout) {
-  if (!layout.open) return {};
-  if (layout.groups > 1) return [groups = layout.groups](int a, int b) { return a % groups == b % groups; };
-  return [moving = layout.moving()](int a, int b) { return a >= moving && b >= moving; };
+struct Walk {
+  size_t wide = kFirstLayouts;  // layouts tried first; twice as many in every pass
+  int64_t moves = kFirstMoves;
+};
+// Goes through the layouts again and again, more of them and with longer annealing each time, and hands what covers
+// to `found`, until `stop`.
+void go_through(std::vector<Layout>& layouts, int size, Random& random, const std::function<bool()>& stop,
+                const std::function<bool(const Layout&, const Plan&, Design)>& found, const Walk& walk = {}) {
+  size_t wide = walk.wide;
+  for (int64_t moves = walk.moves; !layouts.empty(); moves = std::min(moves * 3 / 2, kMostMoves), wide *= 2) {
+    for (size_t i = 0; i < std::min(wide, layouts.size()); ++i) {
+      if (stop()) return;
+      prepare(layouts[i], size);
+      const CoveringProblem inner{.classes = layouts[i].group->points(), .size = size};
+      const auto exempt = [&rotation = layouts[i].rotation](int a, int b) { return rotation.left_open(a, b); };
+      for (const Plan& plan : layouts[i].plans) {
+        if (stop()) return;
+        OrbitResult result = anneal_orbits(
+            inner, plan, {.moves = moves, .hot = kHot, .seed = random.bits(), .exempt = exempt, .stop = stop});
+        if (result.cost == 0 && found(layouts[i], plan, std::move(result.design))) return;
+      }
+    }
+    std::erase_if(layouts, [](const Layout& layout) { return layout.group != nullptr && layout.plans.empty(); });
+  }
 }
 
 }  // namespace
 
-void search_holes(Incumbent& incumbent, double seconds, uint64_t round) {
+void search_holes(Incumbent& incumbent, Parts& parts, double seconds, uint64_t round) {
   const CoveringProblem& problem = incumbent.problem();
   if (problem.lambda != 1 || problem.size < 3) return;
   const double until = incumbent.seconds() + seconds;
   const auto stop = [&] { return incumbent.stop() || incumbent.seconds() >= until; };
   Random random = Random(incumbent.seed()).split(round + 1'000'003);
-  const int64_t bound = incumbent.best().bound.sets;
-  std::deque<PermutationGroup> groups;  // the plans point to them
-  std::vector<std::pair<Layout, Plan>> plans;
-  for (const Layout& layout : layouts(problem)) {
-    if (stop()) return;
-    const int64_t exact = bound - left_sets(layout, problem.size);
-    if (exact / layout.turn > kMostBases || exact <= 0) continue;
-    groups.push_back(layout.group());
-    if (groups.back().order() == 0) continue;
-    std::vector<Plan> ways;
-    add_plans(groups.back(), problem, exact, exact, ways);
-    for (Plan& plan : ways) {
-      if (plan.bases() <= kMostBases) plans.emplace_back(layout, std::move(plan));
-    }
-  }
-  // Few base sets are few unknowns; short ones fit in few ways.
-  const auto burden = [](const Plan& plan) {
-    int64_t sum = 0;
-    for (const Kind& kind : plan.kinds) sum += kind.images == plan.group->order() ? kind.count : 3 * kind.count;
-    return sum;
-  };
-  std::stable_sort(plans.begin(), plans.end(),
-                   [&](const auto& a, const auto& b) { return burden(a.second) < burden(b.second); });
-  size_t wide = kFirstPlans;
-  for (int64_t moves = kFirstMoves; !plans.empty() && !stop(); moves = std::min(moves * 3 / 2, kMostMoves), wide *= 2) {
-    for (size_t i = 0; i < std::min(wide, plans.size()); ++i) {
-      if (stop()) return;
-      const auto& [layout, plan] = plans[i];
-      // With groups the hole comes in only when they are filled.
-      const CoveringProblem inner{.classes = plan.group->points(), .size = problem.size};
-      OrbitResult result = anneal_orbits(
-          inner, plan, {.moves = moves, .hot = kHot, .seed = random.bits(), .exempt = exempt(layout), .stop = stop});
-      if (result.cost != 0 || !fill(layout, problem, random.bits(), result.design)) continue;
-      result.design.classes = problem.classes;
-      incumbent.offer(std::move(result.design), "differences: " + plan.name());
-    }
-  }
+  const int64_t target = incumbent.target();
+  const int64_t slack = std::array<int64_t, 3>{0, 1 + target / 100, incumbent.sets()}[round % 3];
+  const int64_t sets = std::max(target, std::min(target + slack, incumbent.sets() - 1));
+  std::vector<Layout> layouts = Layouts(problem.classes, problem.size, sets, -1, &parts).all();
+  const int effort = static_cast<int>(round) + 1;
+  go_through(layouts, problem.size, random, stop,
+             [&](const Layout& layout, const Plan& plan, Design design) {
+               if (!fill(layout, problem.size, parts, effort, design)) return false;
+               design.classes = problem.classes;
+               incumbent.offer(std::move(design), "differences: " + plan.name());
+               return incumbent.reached();
+             },
+             {.wide = kFirstLayouts << std::min<uint64_t>(round, 6),
+              .moves = kFirstMoves << std::min<uint64_t>(round / 3, 6)});
+}
+
+Design decompose_around_hole(int classes, int hole, int size, const HoleOptions& options) {
+  const Stopwatch watch;
+  const auto stop = [&] { return interrupted() || watch.elapsed().wall_ms >= 1000 * options.seconds; };
+  Random random(options.seed);
+  std::vector<Layout> layouts = Layouts(classes, size, options.sets, hole, nullptr).all();
+  Design best{.classes = classes, .sets = {}};
+  go_through(layouts, size, random, stop, [&](const Layout&, const Plan&, Design design) {
+    best.sets = std::move(design.sets);
+    return true;
+  });
+  return best;
 }
 
 }  // namespace tessera::experts

@@ -71,6 +71,12 @@ bool Incumbent::offer(Design design, const std::string& method) {
   return true;
 }
 
+void Incumbent::prove(int64_t sets, const std::string& source) {
+  if (sets <= best_.bound.sets) return;
+  best_.bound = {sets, source};
+  target_ = std::max(target_, sets);
+}
+
 bool Incumbent::stop() {
   const double now = seconds();
   if (options_.progress && now >= next_report_) {

@@ -17,6 +17,9 @@ class Incumbent {
   // refuse the design; sets that are not needed are dropped first. Returns whether it is the new best.
   bool offer(Design design, const std::string& method);
 
+  // No design has fewer than `sets`, as `source` shows.
+  void prove(int64_t sets, const std::string& source);
+
   const CoveringProblem& problem() const { return problem_; }
   const Covering& best() const { return best_; }
   Covering& best() { return best_; }

@@ -14,6 +14,7 @@ namespace tessera::experts {
 namespace {
 
 constexpr double kSearchShare = 0.2;         // of the time, for the local search
+constexpr double kTreeShare = 0.6;           // of the time then left, for the tree search
 constexpr int64_t kMostRowsCompared = 6000;  // beyond, rows implied by others are kept: their comparison is quadratic
 
 class Selector {
@@ -213,7 +214,8 @@ class Selector {
     selection_.method = "greedy with reverse deletion";
     SetCover plain = cover_;
     plain.cuts.clear();
-    selection_.lp_bound = solve_relaxation(plain, seconds_left() / 4).lp_bound;
+    const MipResult relaxation = solve_relaxation(plain, seconds_left() / 4);
+    selection_.lp_bound = relaxation.lp_bound;
     const MipResult relaxed = solve_relaxation(cover_, seconds_left() / 3);
     selection_.lower_bound = rounded(std::max(selection_.lp_bound, relaxed.lp_bound));
     selection_.bound_source = relaxed.lp_bound > selection_.lp_bound + 1e-6 ? "linear relaxation with degree cuts"
@@ -229,10 +231,32 @@ class Selector {
       best = std::move(searched);
       selection_.method = "local search with row weights";
     }
-    if (options_.effort == Effort::exact && !met(cost_of(cover_, best)) && !interrupted() && seconds_left() > 0.2) {
-      branch(best);
+    if (options_.effort == Effort::exact) {
+      if (cover_.whole_costs) raise_bound(best, relaxation.prices);
+      if (!met(cost_of(cover_, best)) && !interrupted() && seconds_left() > 0.2) branch(best);
     }
     for (const int c : best) selection_.experts.push_back(candidate_[static_cast<size_t>(c)]);
+  }
+
+  // Tree search at the lower bound, then one above it, and so on: each finds a cover or raises the bound.
+  void raise_bound(std::vector<int>& best, const std::vector<double>& prices) {
+    const double until = seconds_left() * (1 - kTreeShare);
+    while (selection_.lower_bound + 1e-6 < cost_of(cover_, best) && seconds_left() > until && !interrupted()) {
+      std::vector<int> cover;
+      const TreeOptions options{.budget = selection_.lower_bound, .seconds = seconds_left() - until, .prices = prices};
+      switch (search_tree(cover_, options, cover)) {
+        case TreeOutcome::stopped:
+          return;
+        case TreeOutcome::none:
+          selection_.lower_bound += 1;
+          selection_.bound_source = "tree search";
+          break;
+        case TreeOutcome::found:
+          best = std::move(cover);
+          selection_.method = "tree search";
+          break;
+      }
+    }
   }
 
   void branch(std::vector<int>& best) {

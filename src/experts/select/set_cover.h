@@ -32,15 +32,27 @@ double cost_of(const SetCover& problem, const std::vector<int>& cover);
 std::vector<int> search_cover(const SetCover& problem, std::vector<int> start, uint64_t seed,
                               const std::function<bool(double cost)>& stop);
 
+enum class TreeOutcome { found, none, stopped };
+
+// Looks for a cover that costs `budget` or less in every possible way (cover_tree.cpp); good where some rows lie in few
+// columns. `prices` of the rows (any numbers of 0 or more; those of the relaxation cut most) bound what is left to pay.
+// `cover` is written when one is found.
+struct TreeOptions {
+  double budget = 0, seconds = 1;
+  std::vector<double> prices = {};  // [rows] or empty
+};
+TreeOutcome search_tree(const SetCover& problem, const TreeOptions& options, std::vector<int>& cover);
+
 struct MipResult {
-  double lp_bound = 0;     // 0: not solved in time
-  double bound = 0;        // best proved
-  std::vector<int> cover;  // empty: nothing better than the start
-  bool proven = false;     // the search tree is finished
+  double lp_bound = 0;         // 0: not solved in time
+  double bound = 0;            // best proved
+  std::vector<int> cover;      // empty: nothing better than the start
+  bool proven = false;         // the search tree is finished
+  std::vector<double> prices;  // [rows], of the relaxation when it was solved
 };
 
 // The linear relaxation, and branch and cut from the given cover when `branch` seconds are positive. select_cbc.cpp is
-// the only file that knows CBC.
+// the only file that knows CBC and its Clp.
 MipResult solve_relaxation(const SetCover& problem, double seconds);
 MipResult branch_and_cut(const SetCover& problem, const std::vector<int>& start, double seconds);
 
