@@ -169,6 +169,74 @@ nlohmann::json bench_decode(const Settings& settings, ThreadPool& one) {
   return rows;
 }
 
+// Mean over rows and heads of |found - exact| / |exact|.
+double output_error(const AttentionPartial& found, const AttentionPartial& exact) {
+  const int64_t head_dim = exact.out.shape().last();
+  double sum = 0;
+  for (int64_t i = 0; i < exact.lse.elements(); ++i) {
+    double difference = 0;
+    double norm = 0;
+    for (int64_t c = i * head_dim; c < (i + 1) * head_dim; ++c) {
+      const double want = exact.out.data<float>()[c];
+      difference += (found.out.data<float>()[c] - want) * (found.out.data<float>()[c] - want);
+      norm += want * want;
+    }
+    sum += std::sqrt(difference / norm);
+  }
+  return sum / static_cast<double>(exact.lse.elements());
+}
+
+// One selector with the pooled mean correction off, of one and of two levels.
+nlohmann::json bench_correction(const Case& made, const WorkList& work, const AttentionPartial& dense,
+                                const Settings& settings, ThreadPool& one) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const int levels : {0, 1, 2}) {
+    AttentionPartial found;
+    std::vector<double> seconds;
+    for (int repeat = 0; repeat < settings.repeats; ++repeat) {
+      seconds.push_back(
+          bench::cpu_seconds([&] { found = attend(made.input(), work, {.pool = &one, .correction_levels = levels}); }));
+    }
+    const double error = output_error(found, dense);
+    const double skipped = skipped_mass(made.input(), found, 32, {.pool = &one});
+    fmt::print("{:>7} {:<44} {:>8.4f} {:>8.4f} {:>9.5f}\n", "", fmt::format("  correction of {} levels", levels),
+               median(seconds), error, skipped);
+    rows.push_back({{"levels", levels},
+                    {"attend_seconds", bench::spread(seconds)},
+                    {"output_error", error},
+                    {"missing_mass", skipped}});
+  }
+  return rows;
+}
+
+nlohmann::json bench_corrections(const Settings& settings, ThreadPool& one) {
+  nlohmann::json rows = nlohmann::json::array();
+  fmt::print("\npooled mean correction at equal tiles, 4 query heads / 2 KV heads, head_dim 64\n");
+  fmt::print("{:>7} {:<44} {:>8} {:>8} {:>9}\n", "rows", "selector", "seconds", "error", "missing");
+  for (const bool planted : {true, false}) {
+    for (int64_t n = 4096; n <= std::max<int64_t>(settings.largest, 4096); n *= 4) {
+      const Case made = make_case({n, n, 4, 2, 64}, planted);
+      const AttentionPartial dense = attend_dense(made.input(), {.pool = &one});
+      std::vector<std::unique_ptr<Selector>> selectors;
+      selectors.push_back(make_a_shape({.sinks = 128, .window = n / 8}));
+      selectors.push_back(make_vertical_slash({.budget = {.vertical = n / 16, .slash = n / 8}}));
+      selectors.push_back(make_vertical_slash({.recall = 0.9}));
+      selectors.push_back(make_block_sparse({.top_k = n / 64 / 8}));
+      for (const auto& selector : selectors) {
+        const WorkList work = selector->select(made.input(), {.pool = &one});
+        const double density = executed_density(work);
+        fmt::print("{:>7} {:<44} density {:.4f}{}\n", n, selector->describe(), density, planted ? "" : ", N(0, 1)");
+        rows.push_back({{"rows", n},
+                        {"planted", planted},
+                        {"selector", selector->describe()},
+                        {"density", density},
+                        {"corrections", bench_correction(made, work, dense, settings, one)}});
+      }
+    }
+  }
+  return rows;
+}
+
 nlohmann::json bench_selectors(const Settings& settings, ThreadPool& one) {
   nlohmann::json rows = nlohmann::json::array();
   fmt::print("\nselectors, planted structure, 4 query heads / 2 KV heads, head_dim 64; times over dense\n");
@@ -216,7 +284,8 @@ int run(int argc, char** argv) {
   std::string part = "all";
   app.add_option("--repeats", settings.repeats, "timed repeats of every case")->check(CLI::Range(1, 1000));
   app.add_option("--largest", settings.largest, "largest number of rows")->check(CLI::Range(1024, 1 << 20));
-  app.add_option("--part", part, "which part to run")->check(CLI::IsMember({"all", "dense", "decode", "selectors"}));
+  app.add_option("--part", part, "which part to run")
+      ->check(CLI::IsMember({"all", "dense", "decode", "selectors", "correction"}));
   app.add_option("--json", json_path, "also write the results to this file");
   CLI11_PARSE(app, argc, argv);
 
@@ -229,6 +298,7 @@ int run(int argc, char** argv) {
   if (part == "all" || part == "dense") result["dense"] = bench_dense(settings, one);
   if (part == "all" || part == "decode") result["decode"] = bench_decode(settings, one);
   if (part == "all" || part == "selectors") result["selectors"] = bench_selectors(settings, one);
+  if (part == "all" || part == "correction") result["correction"] = bench_corrections(settings, one);
   if (!json_path.empty()) write_file_atomically(json_path, result.dump(2) + "\n");
   return 0;
 }

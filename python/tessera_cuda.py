@@ -52,7 +52,8 @@ class Options(ctypes.Structure):
     Library.options(method="recall", recall=0.95)."""
     _fields_ = [(name, c_int32) for name in ("method", "vertical", "slash", "sinks", "local", "window", "dense_rows", "top_k",
                                              "most_columns", "crossover")] + [
-        (name, c_float) for name in ("recall", "share", "threshold")] + [("most_entries", c_int64)]
+        (name, c_float) for name in ("recall", "share", "threshold")] + [("most_entries", c_int64)] + [
+        (name, c_int32) for name in ("correction_levels", "exact")]
 
 
 class _Selected(ctypes.Structure):
@@ -133,12 +134,12 @@ class WorkList:
     """Fields as in tessera/attention/cuda.h, DeviceWorkList; tensors of 32-bit integers on the GPU."""
 
     def __init__(self, tile_begin, tiles, *, list_heads, query_tiles, key_tile=128, columns=None, column_count=None,
-                 column_cut=None, column_stride=0, overflow=None):
+                 column_cut=None, column_stride=0, overflow=None, correction_levels=0):
         self._kept = {"tile_begin": tile_begin, "tiles": tiles, "columns": columns, "column_count": column_count,
                       "column_cut": column_cut, "overflow": overflow}
         self._borrowed = {name: _Borrowed(t, name) for name, t in self._kept.items() if t is not None}
         self.c = _WorkList(tile_capacity=self._borrowed["tiles"].elements, key_tile=key_tile, list_heads=list_heads,
-                           query_tiles=query_tiles, column_stride=column_stride)
+                           query_tiles=query_tiles, column_stride=column_stride, correction_levels=correction_levels)
         for name, borrowed in self._borrowed.items():
             setattr(self.c, name, borrowed.integers(name))
 
@@ -219,6 +220,13 @@ class Library:
         self._check(function(ctypes.byref(attention), ctypes.byref(options), ctypes.byref(_launch(*launch)),
                              ctypes.byref(selected)))
         return Selected(selected, launch[0])
+
+    def measure_crossover(self, query_heads, kv_heads, head_dim=128, dtype="bf16"):
+        """Key rows from which `automatic` should choose on this GPU: times it, so call it once and pass options(crossover=...)."""
+        rows = c_int32()
+        self._check(self._c.tessera_cuda_measure_crossover(query_heads, kv_heads, head_dim, {"bf16": 0, "f16": 1}[dtype],
+                                                           ctypes.byref(rows)))
+        return rows.value
 
     def finish(self, *, scratch, stream):
         """Waits for the stream; raises TesseraError when the lists of the last attend() with this scratch did not fit."""

@@ -31,6 +31,7 @@ struct TileAccess {
   int panel = panel_lanes();
   const float* key(int first, int i) const { return tile.keys + first / kKeys * key_group_floats(head_dim) + i; }
   const float* value(int k, int64_t channel) const { return tile.values + channel * kTileRows + k * panel; }
+  float offset(int, int) const { return 0; }
   std::span<const std::byte> ahead() const { return tile.ahead; }
 };
 struct RowAccess {
@@ -39,10 +40,11 @@ struct RowAccess {
   int64_t head_dim;
   const float* key(int first, int i) const { return keys.keys + keys.rows[first + i] * head_dim; }
   const float* value(int k, int64_t channel) const { return keys.values + keys.rows[k] * head_dim + channel; }
+  float offset(int first, int i) const { return keys.offsets != nullptr ? keys.offsets[keys.rows[first + i]] : 0; }
   std::span<const std::byte> ahead() const { return {}; }
 };
 
-// scores[i][0..panel) = sum_c key_i[c] * panel[c][0..panel) for kCount keys.
+// scores[i][0..panel) = offset_i + sum_c key_i[c] * panel[c][0..panel) for kCount keys.
 template <int kCount, class Access>
 HWY_INLINE void score_tile(const Access& access, int first, int64_t head_dim, const float* HWY_RESTRICT panel,
                            float* HWY_RESTRICT scores) {
@@ -51,7 +53,7 @@ HWY_INLINE void score_tile(const Access& access, int first, int64_t head_dim, co
   const float* row[kCount];
   for (int i = 0; i < kCount; ++i) row[i] = access.key(first, i);
   V low[kCount], high[kCount];
-  for (int i = 0; i < kCount; ++i) low[i] = high[i] = hn::Zero(d);
+  for (int i = 0; i < kCount; ++i) low[i] = high[i] = hn::Set(d, access.offset(first, i));
   for (int64_t c = 0; c < head_dim; c += kUnroll) {
     HWY_UNROLL(4)
     for (int u = 0; u < kUnroll; ++u) {

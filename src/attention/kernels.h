@@ -41,9 +41,10 @@ struct PackedTile {
 
 // Up to 64 single rows.
 struct RowKeys {
-  const float* keys = nullptr;    // [any][head_dim]
-  const float* values = nullptr;  // [any][head_dim]
-  const int32_t* rows = nullptr;  // [count] row indices into both
+  const float* keys = nullptr;     // [any][head_dim]
+  const float* values = nullptr;   // [any][head_dim]
+  const int32_t* rows = nullptr;   // [count] row indices into both
+  const float* offsets = nullptr;  // [any] added to the unscaled scores of a row; null: none
 };
 
 // Floats between the scores of two keys in a scratch: more than 64, so that the lines of many keys do not fall into the

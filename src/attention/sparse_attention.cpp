@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "attention/block_state.h"
+#include "attention/mean_correction.h"
 #include "tessera/attention/attention.h"
 #include "tessera/base/error.h"
 
@@ -148,6 +149,10 @@ AttentionPartial attend(const AttentionInput& input, const WorkList& work, const
   check(input);
   const InputShape shape(input);
   check_fits(shape, input, work);
+  if (options.correction_levels < 0 || options.correction_levels > 2) {
+    throw Error(ErrorCode::invalid_argument, "attend: expected correction_levels 0, 1 or 2, found {}",
+                options.correction_levels);
+  }
   if (std::all_of(work.heads.begin(), work.heads.end(), [](const HeadWork& head) { return head.dense; })) {
     return attend_dense(input, options);
   }
@@ -196,6 +201,9 @@ AttentionPartial attend(const AttentionInput& input, const WorkList& work, const
       }
     });
     for (size_t h = begin; h < end; ++h) gathered[h] = {};
+  }
+  if (options.correction_levels > 0) {
+    merge_into(result, attend_means(input, work, options.correction_levels, pool));
   }
   return result;
 }

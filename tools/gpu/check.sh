@@ -61,7 +61,7 @@ rung() {
 build_all() {
   mkdir -p "$build"
   local sources=(src/attention/cuda/*.cu src/attention/cuda/*.cpp src/base/error.cpp tools/gpu/ladder_units.cu
-    tools/gpu/ladder_attention.cu tools/gpu/line_lists_check.cu tools/gpu/decode_check.cu)
+    tools/gpu/ladder_attention.cu tools/gpu/line_lists_check.cu tools/gpu/identity_check.cu tools/gpu/decode_check.cu)
   local source
   for source in "${sources[@]}"; do
     local object="$build/$(basename "$source").o"
@@ -76,6 +76,7 @@ build_all() {
   "$nvcc" -shared "${library[@]}" -o "$build/libtessera_cuda.so" &&
     "$nvcc" "$build/ladder_units.cu.o" "${library[@]}" -o "$build/ladder_units" &&
     "$nvcc" "$build/ladder_attention.cu.o" "${library[@]}" -o "$build/ladder_attention" &&
+    "$nvcc" "$build/identity_check.cu.o" "${library[@]}" -o "$build/identity_check" &&
     "$nvcc" "$build/line_lists_check.cu.o" "${library[@]}" -o "$build/line_lists_check" &&
     "$nvcc" "$build/decode_check.cu.o" "${library[@]}" -o "$build/decode_check"
 }
@@ -96,7 +97,10 @@ stage_mma() {
   done
 }
 stage_lists() { rung "line lists" 90 "$build/line_lists_check"; }
-stage_select() { rung "selection" 150 python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so"; }
+stage_select() {
+  rung "identity with the host" 90 "$build/identity_check"
+  rung "selection" 200 python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so"
+}
 stage_decode() { rung "decode" 90 "$build/decode_check"; }
 stage_sanitize() {
   local sanitizer name
@@ -110,9 +114,9 @@ stage_sanitize() {
     rung "$name decode" 120 "$sanitizer" --tool $name --error-exitcode 9 "$build/decode_check" --small
   done
   # racecheck does not follow the copy engine's barriers, so the attention kernel itself is left to the rungs above.
-  rung "memcheck selection" 120 "$sanitizer" --tool memcheck --kernel-name kns=tessera --error-exitcode 9 \
+  rung "memcheck selection" 180 "$sanitizer" --tool memcheck --kernel-name kns=tessera --error-exitcode 9 \
     python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
-  rung "racecheck selection" 120 "$sanitizer" --tool racecheck --kernel-name-exclude kns=hopper_attention \
+  rung "racecheck selection" 180 "$sanitizer" --tool racecheck --kernel-name-exclude kns=hopper_attention \
     --error-exitcode 9 python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
   rung "racecheck mma.sync tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile mma
 }

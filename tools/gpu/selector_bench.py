@@ -1,11 +1,15 @@
 """Every selector over the same kernel: quality against tiles computed and time, and the cost of choosing.
 
-    python3 tools/gpu/selector_bench.py LIBRARY OUT_DIR [--stages quality,speed,million,heads] [--lengths 16384,32768,131072]
+    python3 tools/gpu/selector_bench.py LIBRARY OUT_DIR [--stages quality,speed,million,heads,correction,exact,crossover] [--lengths 16384,32768,131072]
                                         [--recorded FOLDER,...] [--seconds 0.3]
 
 quality  per selector on planted q/k/v, and on recorded ones, as written by bench_record_attention: output error against dense attention, recall of attention over query rows that no
          selector has seen, the log-sum-exp gap, tiles computed, times.
 speed    per length, 32 query and 8 KV heads of 128: dense, choosing alone (a graph replay), everything, and the shares.
+correction  per selector the error of the output and of the log-sum-exp at equal tiles: without the pooled mean correction,
+         with one and with two levels; planted, N(0, 1) and recorded inputs.
+exact    choosing by recall and vertical_slash: the default probe against `exact`, per length.
+crossover  key rows from which `automatic` should choose here, measured.
 heads    1,048,576 rows, 32 query heads: choosing alone and its memory.
 million  1,048,576 rows: choosing and everything per query head, bytes of the lists.
 
@@ -153,6 +157,72 @@ def stage_quality(library, options):
         rows.append({"input": os.path.basename(path), "rows": q.shape[0],
                      "selectors": measure_quality(library, case, options.seconds, lambda s: print(s, flush=True))})
     return rows
+
+
+def inputs_of(library, options):
+    for length in options.lengths:
+        yield f"planted {length}", Case(length, length, 8, 2, sharp=10.0)
+        yield f"N(0, 1) {length}", Case(length, length, 8, 2)
+    for path in options.recorded.split(",") if options.recorded else ():
+        q, k, v = load_recorded(path)
+        case = Case(q.shape[0], k.shape[0], q.shape[1], k.shape[1], head_dim=q.shape[2])
+        case.q, case.k, case.v = (t.cuda().to(torch.bfloat16).contiguous() for t in (q, k, v))
+        yield f"recorded {os.path.basename(path)}", case
+
+
+CORRECTED = (("a_shape", "a_shape", {"sinks": 128, "window": 1024}),
+             ("vertical_slash(1000, 100)", "vertical_slash", {"vertical": 1000, "slash": 100}),
+             ("recall(0.90)", "recall", {"recall": 0.90}),
+             ("tiles(0.05)", "tiles", {"share": 0.05}),
+             ("block_lse(0.05)", "block_lse", {"threshold": 0.05, "window": 256}))
+
+
+def stage_correction(library, options):
+    found = []
+    for name, case in inputs_of(library, options):
+        dense = Call(library, case, "dense", {})
+        dense.attend()
+        exact, exact_lse = case.out.float(), case.lse.clone()
+        rows = quality_rows(case)
+        for selector, method, fields in CORRECTED:
+            for levels in (0, 1, 2):
+                call = Call(library, case, method, {**fields, "correction_levels": levels})
+                lists = call.lists()
+                time = summary(timed(call.attend, options.seconds / 3))
+                error = (case.out.float() - exact)[rows].norm(dim=-1) / exact[rows].norm(dim=-1)
+                gap = (exact_lse - case.lse)[rows]
+                result = {"input": name, "selector": selector, "levels": levels,
+                          "tiles": lists.computed_tiles() / dense_tiles(case) if lists else 1.0,
+                          "output_error": error.mean().item(),
+                          "output_error_standard_error": (error.std() / math.sqrt(error.numel())).item(),
+                          "lse_gap": gap.mean().item(), "attend": time}
+                found.append(result)
+                print(f"{name:22s} {selector:26s} levels {levels}  tiles {result['tiles']:.3f}  output error "
+                      f"{result['output_error']:.4f}  LSE gap {result['lse_gap']:.4f}  {time['ms']:.3f} ms", flush=True)
+    return found
+
+
+def stage_exact(library, options):
+    found = []
+    for length in options.lengths:
+        case = Case(length, length, 32, 8, sharp=10.0)
+        for method in ("recall", "vertical_slash"):
+            times = [summary(timed(Call(library, case, method, {"exact": exact}).choosing(), options.seconds))
+                     for exact in (0, 1)]
+            found.append({"rows": length, "method": method, "choose": times[0], "choose_exact": times[1]})
+            print(f"{length:7d} {method:16s} choosing {times[0]['ms']:.3f} ms, exact {times[1]['ms']:.3f} ms", flush=True)
+        del case
+        torch.cuda.empty_cache()
+    return found
+
+
+def stage_crossover(library, options):
+    found = []
+    for heads, kv_heads, head_dim in ((32, 8, 128), (8, 8, 128), (32, 8, 64), (1, 1, 128)):
+        times = [library.measure_crossover(heads, kv_heads, head_dim) for _ in range(3)]
+        found.append({"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "rows": times})
+        print(f"{heads:3d} {kv_heads:3d} heads of {head_dim}: {times}", flush=True)
+    return found
 
 
 def stage_speed(library, options):

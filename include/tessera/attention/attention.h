@@ -38,6 +38,7 @@ struct AttentionInput {
 
 struct AttentionOptions {
   ThreadPool* pool = nullptr;  // null: ThreadPool::shared()
+  int correction_levels = 0;   // of attend() by work list, see there
 };
 
 // Throws Error(invalid_argument) on shapes that do not fit.
@@ -46,6 +47,16 @@ void check(const AttentionInput& input);
 AttentionPartial attend_dense(const AttentionInput& input, const AttentionOptions& options = {});
 
 // Exactly the pairs that `work` names and causality allows; a pair named twice counts once.
+//
+// Pooled mean correction, with correction_levels 1 or 2: every key tile that all rows of a query tile see and its list
+// leaves out counts as n keys equal to the mean of its keys, with the mean of its values, n being its rows that are not
+// columns of the head. So its term of the softmax is n exp(scale q.mean(k)) mean(v), merged by log-sum-exp; tiles that
+// some rows do not see, and dense heads, get none. Level 2 pools eight tiles that are all left out, and at least eight
+// tiles before the query's, into one mean. Cost: 1/64 (1/512) of dense for what is left out, and one pass over keys and
+// values per query head.
+//   It is exact where the keys of each tile are equal, and it helps where what is left out is diffuse. A mean never
+// outweighs what it stands for (Jensen), so lse stays at or below that of dense attention. It cannot see one heavy key
+// among light ones, whose value it replaces by the tile's mean; and where few tiles are left out it only costs.
 AttentionPartial attend(const AttentionInput& input, const WorkList& work, const AttentionOptions& options = {});
 
 // Share of attention mass that a sparse result left out, measured exactly on `sample_rows` query rows spread over the

@@ -90,8 +90,15 @@ struct DeviceWorkList {
   const int32_t* column_count = nullptr;  // [sequences * list_heads]
   const int32_t* column_cut = nullptr;    // [list_heads * query_tiles] leading columns that a list may use
 
-  // Adds, for every fully visible part of the sequence that a list leaves out, the mean key and mean value with weight
-  // log(rows): 0 none, 1 means over single key tiles, 2 means of tiles near the query and of 8 tiles farther away.
+  // Pooled mean correction, 1 or 2 levels: every key tile that all rows of a query tile see and its list leaves out
+  // counts as n keys equal to the mean of its keys, with the mean of its values; n: its rows that are no columns of the
+  // head (of the whole head: columns behind a list's cut count nowhere). Its term of the softmax is
+  // n exp(scale q.mean(k)) mean(v), merged by log-sum-exp. Level 2 pools eight tiles that are all left out, and at
+  // least eight tiles before the query's, into one mean. Exact where the keys of each tile are equal; helps where what
+  // is left out is diffuse; a mean never outweighs what it stands for (Jensen), but it cannot see one heavy key among
+  // light ones and replaces its value by the tile's mean. Where nothing is left out, nothing changes. The means are
+  // rounded to the element type. Cost: 1/key_tile (1/(8 key_tile)) of dense attention for what is left out, on
+  // mma.sync, one read of keys and values, and scratch of list_heads * key_rows / key_tile * 4.5 * head_dim bytes.
   int32_t correction_levels = 0;
 };
 

@@ -71,6 +71,8 @@ typedef struct {
   int32_t vertical, slash, sinks, local, window, dense_rows, top_k, most_columns, crossover;
   float recall, share, threshold;
   int64_t most_entries;
+  int32_t correction_levels;
+  int32_t exact; /* 0 or 1 */
 } tessera_cuda_options;
 
 /* Lists of a call, in its scratch memory; pointers are to the device, null where a method has none. */
@@ -102,6 +104,10 @@ int tessera_cuda_select(const tessera_cuda_attention* attention, const tessera_c
                         const tessera_cuda_launch* launch, tessera_cuda_selected* selected);
 int tessera_cuda_attend_selected(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
                                  const tessera_cuda_launch* launch, tessera_cuda_selected* selected);
+
+/* SelectOptions::crossover of this machine for a shape; waits for the device. type: TESSERA_CUDA_BF16 or _F16. */
+int tessera_cuda_measure_crossover(int32_t query_heads, int32_t kv_heads, int32_t head_dim, int32_t type,
+                                   int32_t* rows);
 
 /* Waits for the launch's stream; an error when the lists of the last call with this scratch memory did not fit. */
 int tessera_cuda_finish(const tessera_cuda_launch* launch);

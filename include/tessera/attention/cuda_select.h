@@ -5,9 +5,15 @@
 //   cuda::Selected chosen = cuda::attend_selected(arguments, options, {.data = scratch, .bytes = bytes, .stream =
 //   stream});
 //
-// Everything is asynchronous on the stream and can be captured in a graph; the lists live in the scratch memory. One
-// sequence per call, whose last query sees at most the last key (first_position + query_rows <= key_rows). Equal inputs
-// give equal lists; ties go to the lower index. Throws like tessera/attention/cuda.h, before anything is launched.
+// Everything is asynchronous on the stream and can be captured in a graph; the lists live in the scratch memory. The
+// last query of every sequence sees at most the last key (first_position + query_rows <= key_rows). Each sequence is
+// chosen for by itself, with launches of its own (ten to fifteen), so many short ones cost launches. Equal inputs give
+// equal lists; ties go to the lower index. Throws like tessera/attention/cuda.h, before anything is launched.
+//
+// With `exact`, and with the block methods always, the lists are also those of select_on_host() on the same rows, entry
+// by entry: scores are products of integer codes (8 bits per element and a step per row; of means 9 bits), exponentials
+// a polynomial with every rounding written down, sums integers. The estimate differs from the default one by the codes'
+// rounding.
 //
 // Methods
 //   dense           no choice
@@ -45,7 +51,9 @@ struct SelectOptions {
   float threshold = 0.01F;          // block methods: share of the best score's exponential, in (0, 1]
   int32_t top_k = 0;                // block_mean: key tiles per query tile
   int32_t most_columns = 1024;      // recall, tiles: room for columns per head, a multiple of 128
-  int32_t crossover = 16384;        // automatic: key rows from which a choice is tried; docs/hopper-selectors.md
+  int32_t crossover = 16384;        // automatic: key rows from which a choice is tried; see measure_crossover()
+  int32_t correction_levels = 0;    // DeviceWorkList::correction_levels of the lists
+  bool exact = false;               // see above; the probe then takes about three times as long
   int64_t most_entries = 60000000;  // room for tile entries of all heads (4 bytes each), when dense needs more
 };
 
@@ -53,9 +61,10 @@ struct SelectOptions {
 struct Selected {
   bool dense = false;
   DeviceWorkList work;
-  const uint32_t* overflow = nullptr;    // device, [1]: not 0 when the lists did not fit and are cut
-  const float* report = nullptr;         // device, [query_heads, 2]: recall on the probe rows, share of dense tiles;
-                                         // recall and tiles only
+  const uint32_t* overflow = nullptr;  // device, [1]: not 0 when the lists did not fit and are cut
+  const float* report = nullptr;       // device, [sequences, query_heads, 2]: recall on the probe rows, share of
+                                       // dense tiles; recall and tiles only, zeros for other sequences
+  // Of a call with one sequence.
   const float* column_mass = nullptr;    // device, [query_heads, key_rows]; vertical_slash, recall, tiles
   const float* diagonal_mass = nullptr;  // device, [query_heads, key_rows] by distance; vertical_slash
 };
@@ -68,6 +77,31 @@ std::size_t selection_bytes(const AttentionArguments& arguments, const SelectOpt
 
 // Makes the lists in the first list_bytes() of the scratch memory.
 Selected select(const AttentionArguments& arguments, const SelectOptions& options, const Launch& launch);
+
+// The same without a GPU: arguments, `memory` and the lists lie on the host, and lists are those of `exact`. Slow; for
+// checking, and as the definition of what select() chooses. `memory.stream` is not used.
+std::size_t host_list_bytes(const AttentionArguments& arguments, const SelectOptions& options);
+Selected select_on_host(const AttentionArguments& arguments, const SelectOptions& options, const Launch& memory);
+
+// Times of one length: choosing by recall alone, and dense attention.
+struct CrossoverTime {
+  int32_t rows = 0;
+  double choosing_ms = 0;
+  double dense_ms = 0;
+};
+
+// Key rows from which choosing costs at most a tenth of dense attention, the rule of the CPU's `auto`: between the two
+// lengths where the share passes it by its power law, a multiple of 128, within the measured lengths. `times`:
+// ascending rows.
+int32_t crossover_from(const std::vector<CrossoverTime>& times);
+
+// SelectOptions::crossover for this machine: times prompts of 2,048 to 65,536 random rows until choosing is cheap.
+// Allocates device memory, waits for the device; some tens of milliseconds. Call once per shape and keep the result.
+struct CrossoverShape {
+  int32_t query_heads = 32, kv_heads = 8, head_dim = 128;
+  ElementType type = ElementType::bf16;
+};
+int32_t measure_crossover(const CrossoverShape& shape);
 
 // Makes the lists and attends.
 Selected attend_selected(const AttentionArguments& arguments, const SelectOptions& options, const Launch& launch,

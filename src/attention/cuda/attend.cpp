@@ -2,6 +2,7 @@
 #include <cmath>
 #include <string>
 
+#include "attention/cuda/correction.h"
 #include "attention/cuda/device.h"
 #include "attention/cuda/fallback_launch.h"
 #include "attention/cuda/hopper_launch.h"
@@ -18,34 +19,6 @@ namespace {
 // Words at the start of the scratch memory of every call: next item, items, split rows, overflow.
 constexpr int kCounters = 4;
 constexpr int kOverflow = 3;
-
-struct ListScratch {
-  int* counters;  // [kCounters]
-  WorkItem* items;
-  SplitRow* splits;
-  float* partial_out;
-  float* partial_lse;
-  uint32_t* column_keep;
-  uint16_t* column_keys;
-  uint16_t* column_values;
-};
-
-ListScratch list_scratch(Scratch& scratch, const AttentionArguments& arguments, const DeviceWorkList& work) {
-  int64_t head_dim = arguments.queries.shape[2];
-  int64_t rows = arguments.queries.shape[1] * work.query_tiles;
-  int64_t owners = static_cast<int64_t>(arguments.sequences.size()) * work.list_heads;
-  int64_t lists = int64_t{work.list_heads} * work.query_tiles;
-  ListScratch memory = {};
-  memory.counters = scratch.take<int>(kCounters);
-  memory.items = scratch.take<WorkItem>(rows + kMaxSlots);
-  memory.splits = scratch.take<SplitRow>(kMaxSlots);
-  memory.partial_out = scratch.take<float>(int64_t{kMaxSlots} * kQueryTile * head_dim);
-  memory.partial_lse = scratch.take<float>(int64_t{kMaxSlots} * kQueryTile);
-  memory.column_keep = scratch.take<uint32_t>(lists * (work.column_stride / 32));
-  memory.column_keys = scratch.take<uint16_t>(owners * work.column_stride * head_dim);
-  memory.column_values = scratch.take<uint16_t>(owners * work.column_stride * head_dim);
-  return memory;
-}
 
 Problem make_problem(const AttentionArguments& arguments) {
   const DeviceView& q = arguments.queries;
@@ -75,6 +48,43 @@ Problem make_problem(const AttentionArguments& arguments) {
     tile += (from.query_rows + kQueryTile - 1) / kQueryTile;
   }
   return problem;
+}
+
+struct ListScratch {
+  int* counters;  // [kCounters]
+  WorkItem* items;
+  SplitRow* splits;
+  float* partial_out;
+  float* partial_lse;
+  uint32_t* column_keep;
+  uint16_t* column_keys;
+  uint16_t* column_values;
+  Pooled pooled;
+};
+
+ListScratch list_scratch(Scratch& scratch, const AttentionArguments& arguments, const DeviceWorkList& work) {
+  int64_t head_dim = arguments.queries.shape[2];
+  int64_t rows = arguments.queries.shape[1] * work.query_tiles;
+  int64_t owners = static_cast<int64_t>(arguments.sequences.size()) * work.list_heads;
+  int64_t lists = int64_t{work.list_heads} * work.query_tiles;
+  ListScratch memory = {};
+  memory.counters = scratch.take<int>(kCounters);
+  memory.items = scratch.take<WorkItem>(rows + kMaxSlots);
+  memory.splits = scratch.take<SplitRow>(kMaxSlots);
+  memory.partial_out = scratch.take<float>(int64_t{kMaxSlots} * kQueryTile * head_dim);
+  memory.partial_lse = scratch.take<float>(int64_t{kMaxSlots} * kQueryTile);
+  memory.column_keep = scratch.take<uint32_t>(lists * (work.column_stride / 32));
+  memory.column_keys = scratch.take<uint16_t>(owners * work.column_stride * head_dim);
+  memory.column_values = scratch.take<uint16_t>(owners * work.column_stride * head_dim);
+  memory.pooled.levels = work.correction_levels;
+  if (work.correction_levels > 0) {
+    lay_out(memory.pooled, make_problem(arguments), work.key_tile);
+    memory.pooled.column_count = work.column_count;
+    memory.pooled.keys = scratch.take<uint16_t>(int64_t{work.list_heads} * memory.pooled.rows * head_dim);
+    memory.pooled.values = scratch.take<uint16_t>(int64_t{work.list_heads} * memory.pooled.rows * head_dim);
+    memory.pooled.counts = scratch.take<int32_t>(int64_t{work.list_heads} * memory.pooled.rows);
+  }
+  return memory;
 }
 
 void check_pointer(const void* pointer, int device, const char* name) {
@@ -158,6 +168,11 @@ void launch_hopper_kernel(const HopperLaunch& launch) {
   check_cuda(status, "launching the attention kernel");
 }
 
+void correct(const CorrectionLaunch& launch) {
+  if (launch.pooled.levels == 0) return;
+  check_cuda(static_cast<cudaError_t>(launch_correction(launch)), "launching the mean correction");
+}
+
 void gather_columns(const PlanLaunch& plan, HopperMaps& maps, bool half_precision) {
   if (plan.work.column_stride == 0) return;
   check_cuda(launch_column_gather(plan), "launching the column gather");
@@ -213,10 +228,6 @@ void attend_dense(const AttentionArguments& arguments, const Launch& launch, Ker
 
 void attend(const AttentionArguments& arguments, const DeviceWorkList& work, const Launch& launch, Kernel kernel) {
   check(arguments, work);
-  if (work.correction_levels > 0) {
-    throw Error(ErrorCode::unsupported,
-                "CUDA attention: the mean correction is not built yet; use correction_levels = 0");
-  }
   kernel = pick(kernel);
   Problem problem = make_problem(arguments);
   if (problem.query_tiles == 0) return;
@@ -262,6 +273,7 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
   if (kernel == Kernel::mma_sync) {
     check_cuda(launch_fit(plan), "launching the check of the lists");
     check_cuda(launch_fallback({problem, lists, half_precision, true, stream}), "launching the attention kernel");
+    correct({problem, lists, memory.pooled, half_precision, stream});
     return;
   }
   if (problem.head_dim == 256 && work.key_tile != 64) {
@@ -279,6 +291,7 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
                         .list = true,
                         .stream = stream});
   check_cuda(launch_combine(plan, half_precision), "launching the merge");
+  correct({problem, lists, memory.pooled, half_precision, stream});
 }
 
 void finish(const Launch& launch) {

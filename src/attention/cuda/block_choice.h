@@ -9,8 +9,18 @@ namespace tessera::attention::cuda {
 // whose score is at least the best one's minus `margin`.
 struct BlockChoice {
   TileRule rule;
-  float margin = 0;   // natural logarithm
-  int32_t top_k = 0;  // 0: by margin
+  float margin = 0;          // natural logarithm
+  int32_t top_k = 0;         // 0: by margin
+  int32_t entry_rows = 128;  // key rows of an entry, rule.key_tile or half of it: then a tile becomes two entries
+
+  TESSERA_SIMT int32_t entries(int32_t tile, int32_t key) const {
+    const int32_t parts = rule.key_tile / entry_rows;
+    const int32_t visible = rule.own(rule.end(tile) - 1) / entry_rows + 1 - key * parts;
+    return visible < parts ? visible : parts;
+  }
+  TESSERA_SIMT bool is_masked(int32_t tile, int32_t entry) const {
+    return (entry + 1) * entry_rows - 1 > rule.own(tile * rule.query_tile);
+  }
 };
 
 struct BlockListShared {
@@ -21,7 +31,7 @@ struct BlockListShared {
 };
 
 // scores: [visible tiles] of query tile `tile`; marks: [ceil(visible / 32)] scratch; chosen: [top_k] scratch. Counts
-// the tiles (tiles null) or writes them, ascending. Returns the count.
+// the entries (tiles null) or writes them, ascending. Returns the count.
 TESSERA_SIMT inline uint32_t write_block_list(const SearchBlock& block, const BlockChoice& choice, int32_t tile,
                                               const float* scores, uint32_t* marks, int32_t* chosen, uint32_t* tiles,
                                               BlockListShared& shared) {
@@ -48,10 +58,7 @@ TESSERA_SIMT inline uint32_t write_block_list(const SearchBlock& block, const Bl
       SearchBlock::highest(&shared.best, best);
     });
     block.each([&](int thread) {
-      const uint32_t bits = (shared.best & 0x80000000u) != 0 ? shared.best & 0x7fffffffu : ~shared.best;
-      float best;
-      memcpy(&best, &bits, sizeof best);
-      const float least = best - choice.margin;
+      const float least = value_of_key(shared.best) - choice.margin;
       for (int32_t key = thread; key < visible; key += kSearchThreads) {
         if (scores[key] >= least) SearchBlock::add(&marks[key / 32], 1u << (key % 32));
       }
@@ -61,14 +68,16 @@ TESSERA_SIMT inline uint32_t write_block_list(const SearchBlock& block, const Bl
     block.each([&](int thread) {
       const int32_t key = chunk + thread;
       const bool listed = key < visible && ((marks[key / 32] >> (key % 32) & 1u) != 0 || choice.rule.lists(tile, key));
-      shared.scan[0][thread] = listed ? 1 : 0;
+      shared.scan[0][thread] = listed ? static_cast<uint32_t>(choice.entries(tile, key)) : 0;
     });
     block.inclusive_scan(shared.scan);
     block.each([&](int thread) {
       const uint32_t before = thread > 0 ? shared.scan[0][thread - 1] : 0;
-      if (tiles == nullptr || shared.scan[0][thread] == before) return;
-      const bool masked = choice.rule.is_masked(tile, chunk + thread);
-      tiles[shared.before + before] = static_cast<uint32_t>(chunk + thread) | (masked ? kMaskedTile : 0u);
+      if (tiles == nullptr) return;
+      int32_t entry = (chunk + thread) * (choice.rule.key_tile / choice.entry_rows);
+      for (uint32_t at = before; at < shared.scan[0][thread]; ++at, ++entry) {
+        tiles[shared.before + at] = static_cast<uint32_t>(entry) | (choice.is_masked(tile, entry) ? kMaskedTile : 0u);
+      }
     });
     block.each([&](int thread) {
       if (thread == 0) shared.before += shared.scan[0][kSearchThreads - 1];

@@ -1,5 +1,5 @@
 #include "attention/cuda/block_lists.h"
-#include "attention/cuda/list_ends.cuh"
+#include "attention/cuda/block_score.h"
 #include "attention/cuda/mma_sync.cuh"
 
 #include <cuda_bf16.h>
@@ -15,29 +15,76 @@ struct MeanSource {
   int64_t row_stride, head_stride;
   int32_t row_count, head_dim, mean_rows, means;
   uint16_t* out;
+  float* steps;
 };
 
 // Grid (means, heads), two channels per thread.
 template <typename Element>
 __global__ void means_kernel(MeanSource source) {
+  __shared__ uint32_t largest_bits;
+  if (threadIdx.x == 0) largest_bits = 0;
   const int channel = static_cast<int>(threadIdx.x) * 2;
   const int first = static_cast<int>(blockIdx.x) * source.mean_rows;
   const int last = min(first + source.mean_rows, source.row_count);
   const auto* rows = reinterpret_cast<const Element*>(source.rows) + blockIdx.y * source.head_stride + channel;
-  float sum[2] = {};
+  float mean[2] = {};
 #pragma unroll 8
   for (int row = first; row < last; ++row) {
     const uint32_t pair = *reinterpret_cast<const uint32_t*>(rows + row * source.row_stride);
     const auto* both = reinterpret_cast<const Element*>(&pair);
-    sum[0] += static_cast<float>(both[0]);
-    sum[1] += static_cast<float>(both[1]);
+    mean[0] = exact_add(mean[0], static_cast<float>(both[0]));
+    mean[1] = exact_add(mean[1], static_cast<float>(both[1]));
   }
-  const float factor = last > first ? 1.0F / static_cast<float>(last - first) : 0;
-  auto* out = reinterpret_cast<Element*>(source.out) +
-              (int64_t{blockIdx.y} * source.means + blockIdx.x) * source.head_dim + channel;
-  out[0] = static_cast<Element>(sum[0] * factor);
-  out[1] = static_cast<Element>(sum[1] * factor);
+  const float factor = last > first ? exact_divide(1, static_cast<float>(last - first)) : 0;
+  for (float& x : mean) x = exact_multiply(x, factor);
+  __syncthreads();
+  atomicMax(&largest_bits, float_bits(fmaxf(fabsf(mean[0]), fabsf(mean[1]))));
+  __syncthreads();
+  const float largest = bits_float(largest_bits);
+  const int64_t at = int64_t{blockIdx.y} * source.means + blockIdx.x;
+  auto* out = reinterpret_cast<Element*>(source.out) + at * source.head_dim + channel;
+  out[0] = static_cast<Element>(mean_code(mean[0], largest));
+  out[1] = static_cast<Element>(mean_code(mean[1], largest));
+  if (threadIdx.x == 0) source.steps[at] = mean_step(largest);
 }
+
+// The means of 16 query rows as operands: kept in registers, or read again where they would not fit.
+template <int kHeadDim>
+struct QueryMeans {
+  static constexpr bool kKept = kHeadDim <= 128;
+  const uint16_t* row[2];  // of this thread's rows; null: none
+  uint32_t kept[kKept ? kHeadDim / 16 : 1][4];
+
+  __device__ __forceinline__ void load(int step, uint32_t (&fragment)[4]) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const uint16_t* at = row[i] + step * 16;
+      fragment[i] = row[i] != nullptr ? *reinterpret_cast<const uint32_t*>(at) : 0u;
+      fragment[i + 2] = row[i] != nullptr ? *reinterpret_cast<const uint32_t*>(at + 8) : 0u;
+    }
+  }
+  __device__ __forceinline__ void keep() {
+    if constexpr (kKept) {
+#pragma unroll
+      for (int step = 0; step < kHeadDim / 16; ++step) load(step, kept[step]);
+    }
+  }
+  template <typename Element>
+  __device__ __forceinline__ void multiply_with(float (&sum)[4], const uint16_t* key) const {
+#pragma unroll
+    for (int step = 0; step < kHeadDim / 16; ++step) {
+      const uint32_t low = *reinterpret_cast<const uint32_t*>(key + step * 16);
+      const uint32_t high = *reinterpret_cast<const uint32_t*>(key + step * 16 + 8);
+      if constexpr (kKept) {
+        multiply<Element>(sum, kept[step], low, high);
+      } else {
+        uint32_t fragment[4];
+        load(step, fragment);
+        multiply<Element>(sum, fragment, low, high);
+      }
+    }
+  }
+};
 
 // Of the four query tiles from `first_tile` on, into scores[4][pitch]; a warp takes eight means of keys at a time.
 template <typename Element, int kHeadDim>
@@ -46,11 +93,11 @@ __device__ __forceinline__ void score_tiles(const BlockLists& lists, int head, i
   const TileRule& rule = lists.choice.rule;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int parts = kQueryTile / lists.mean_rows;  // means per tile: 4 or 1
-  const auto* queries = lists.query_means + int64_t{head} * lists.query_means_count() * kHeadDim;
-  const auto* keys =
-      lists.key_means + int64_t{head / (lists.query_heads / lists.kv_heads)} * lists.key_means_count() * kHeadDim;
-  uint32_t fragments[kHeadDim / 16][4];
+  const int64_t query_base = int64_t{head} * lists.query_means_count();
+  const int64_t key_base = int64_t{head / (lists.query_heads / lists.kv_heads)} * lists.key_means_count();
+  QueryMeans<kHeadDim> queries;
   int last_own[2];  // of the query mean of this thread's rows; -1: none
+  float query_step[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = lane / 4 + 8 * i;
@@ -58,36 +105,31 @@ __device__ __forceinline__ void score_tiles(const BlockLists& lists, int head, i
     const int begin = mean * lists.mean_rows;
     const bool exists = row < kQueryTiles * parts && begin < rule.query_rows;
     last_own[i] = exists ? rule.own(min(begin + lists.mean_rows, rule.query_rows) - 1) : -1;
-#pragma unroll
-    for (int step = 0; step < kHeadDim / 16; ++step) {
-      const uint16_t* at = queries + int64_t{exists ? mean : 0} * kHeadDim + step * 16 + lane % 4 * 2;
-      fragments[step][i] = exists ? *reinterpret_cast<const uint32_t*>(at) : 0u;
-      fragments[step][i + 2] = exists ? *reinterpret_cast<const uint32_t*>(at + 8) : 0u;
-    }
+    query_step[i] = exists ? lists.query_steps[query_base + mean] : 0;
+    queries.row[i] = exists ? lists.query_means + (query_base + mean) * kHeadDim + lane % 4 * 2 : nullptr;
   }
+  queries.keep();
   const int last_tile = min(first_tile + kQueryTiles, (rule.query_rows + kQueryTile - 1) / kQueryTile) - 1;
   const int visible = rule.visible_tiles(last_tile);
   const int means = visible * parts;
-  const float scale = lists.scale * 1.4426950408889634F;
   for (int first = static_cast<int>(threadIdx.x) / 32 * 8; first < means;
        first += static_cast<int>(blockDim.x) / 32 * 8) {
     float sum[4] = {};
-    const uint16_t* at = keys + int64_t{first + lane / 4} * kHeadDim + lane % 4 * 2;
-#pragma unroll
-    for (int step = 0; step < kHeadDim / 16; ++step) {
-      multiply<Element>(sum, fragments[step], *reinterpret_cast<const uint32_t*>(at + step * 16),
-                        *reinterpret_cast<const uint32_t*>(at + step * 16 + 8));
-    }
+    queries.template multiply_with<Element>(sum,
+                                            lists.key_means + (key_base + first + lane / 4) * kHeadDim + lane % 4 * 2);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int begin = (first + lane % 4 * 2 + i % 2) * lists.mean_rows;
-      sum[i] = begin <= last_own[i / 2] ? sum[i] * scale : -INFINITY;
+      const int mean = first + lane % 4 * 2 + i % 2;
+      const bool seen = mean * lists.mean_rows <= last_own[i / 2];
+      sum[i] = seen ? pair_score(sum[i], query_step[i / 2], lists.key_steps[key_base + mean], lists.scale) : -INFINITY;
     }
     if (parts == 1) {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int tile = first + lane % 4 * 2 + e;
-        if (lane / 4 < kQueryTiles && tile < visible) scores[lane / 4 * pitch + tile] = sum[e] * 0.6931471805599453F;
+        if (lane / 4 < kQueryTiles && tile < visible) {
+          scores[lane / 4 * pitch + tile] = exact_multiply(sum[e], 0.6931471805599453F);
+        }
       }
       continue;
     }
@@ -97,14 +139,14 @@ __device__ __forceinline__ void score_tiles(const BlockLists& lists, int head, i
       top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
       top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 4));
       top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 8));
-      const float base = top == -INFINITY ? 0 : top;
-      float all = exp2f(sum[2 * i] - base) + exp2f(sum[2 * i + 1] - base);
+      uint32_t all = 0;
+      if (top != -INFINITY) all = pair_weight(sum[2 * i], top) + pair_weight(sum[2 * i + 1], top);
       all += __shfl_xor_sync(0xffffffffu, all, 1);
       all += __shfl_xor_sync(0xffffffffu, all, 4);
       all += __shfl_xor_sync(0xffffffffu, all, 8);
       const int tile = (first + lane % 4 * 2) / 4;
       if (lane % 2 == 0 && lane / 4 % 4 == 0 && tile < visible) {
-        scores[(i * 2 + lane / 16) * pitch + tile] = (base + log2f(all)) * 0.6931471805599453F;
+        scores[(i * 2 + lane / 16) * pitch + tile] = top == -INFINITY ? top : tile_score(top, all);
       }
     }
   }
@@ -121,7 +163,8 @@ struct BlockTarget {
 // Grid (groups of four query tiles, longest first; heads).
 template <typename Element, int kHeadDim>
 __global__ void __launch_bounds__(kSearchThreads, 1)
-    block_kernel(const __grid_constant__ BlockLists lists, const __grid_constant__ BlockTarget target) {
+    block_kernel(const __grid_constant__ BlockLists lists, int64_t list_pitch,
+                 const __grid_constant__ BlockTarget target) {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   const TileRule& rule = lists.choice.rule;
   const int query_tiles = (rule.query_rows + kQueryTile - 1) / kQueryTile;
@@ -135,7 +178,7 @@ __global__ void __launch_bounds__(kSearchThreads, 1)
   score_tiles<Element, kHeadDim>(lists, head, first_tile, scores, pitch);
   __syncthreads();
   for (int t = 0; t < kQueryTiles && first_tile + t < query_tiles; ++t) {
-    const int64_t list = int64_t{head} * query_tiles + first_tile + t;
+    const int64_t list = head * list_pitch + first_tile + t;
     const bool fits = target.begin == nullptr || target.begin[list + 1] <= target.capacity;
     if (!fits) {
       if (threadIdx.x == 0) *target.overflow = 1;
@@ -159,7 +202,8 @@ void launch_means(const BlockLists& lists, cudaStream_t stream) {
                            lists.head_dim,
                            lists.mean_rows,
                            lists.query_means_count(),
-                           lists.query_means};
+                           lists.query_means,
+                           lists.query_steps};
   const MeanSource keys{static_cast<const uint16_t*>(lists.keys),
                         lists.key_stride[0],
                         lists.key_stride[1],
@@ -167,58 +211,82 @@ void launch_means(const BlockLists& lists, cudaStream_t stream) {
                         lists.head_dim,
                         lists.mean_rows,
                         lists.key_means_count(),
-                        lists.key_means};
+                        lists.key_means,
+                        lists.key_steps};
   means_kernel<Element><<<dim3(queries.means, lists.query_heads), lists.head_dim / 2, 0, stream>>>(queries);
   means_kernel<Element><<<dim3(keys.means, lists.kv_heads), lists.head_dim / 2, 0, stream>>>(keys);
 }
 
+std::size_t block_shared_bytes(int32_t key_tiles, int32_t top_k) {
+  return sizeof(BlockListShared) + sizeof(float) * static_cast<std::size_t>(kQueryTiles * key_tiles) +
+         4 * static_cast<std::size_t>((key_tiles + 31) / 32 + top_k);
+}
+
 template <typename Element, int kHeadDim>
-cudaError_t build(const BlockLists& arguments, const LineLists& lists, cudaStream_t stream) {
+cudaError_t launch_lists(const BlockLists& arguments, const LineLists& lists, const BlockTarget& target,
+                         cudaStream_t stream) {
   const TileRule& rule = arguments.choice.rule;
   const int query_tiles = (rule.query_rows + kQueryTile - 1) / kQueryTile;
-  const int key_tiles = (rule.key_rows + rule.key_tile - 1) / rule.key_tile;
-  const int64_t all = int64_t{arguments.query_heads} * query_tiles;
-  const size_t bytes = sizeof(BlockListShared) + sizeof(float) * (kQueryTiles * key_tiles) +
-                       4 * static_cast<size_t>((key_tiles + 31) / 32 + arguments.choice.top_k);
+  const std::size_t bytes = block_shared_bytes((rule.key_rows + rule.key_tile - 1) / rule.key_tile, arguments.choice.top_k);
   auto* kernel = block_kernel<Element, kHeadDim>;
-  cudaError_t status =
+  const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   if (status != cudaSuccess) return status;
-  cudaMemsetAsync(lists.overflow, 0, sizeof(uint32_t), stream);
-  cudaMemsetAsync(lists.counts + all, 0, sizeof(int32_t), stream);
-  launch_means<Element>(arguments, stream);
   const dim3 grid((query_tiles + kQueryTiles - 1) / kQueryTiles, arguments.query_heads);
-  kernel<<<grid, kSearchThreads, bytes, stream>>>(arguments, {.counts = lists.counts});
-  status = scan_counts(lists, all, stream);
-  if (status != cudaSuccess) return status;
-  kernel<<<grid, kSearchThreads, bytes, stream>>>(arguments, {.begin = lists.tile_begin,
-                                                              .counts = lists.counts,
-                                                              .tiles = lists.tiles,
-                                                              .capacity = lists.tile_capacity,
-                                                              .overflow = lists.overflow});
-  return clamp_ends(lists, all, stream);
+  kernel<<<grid, kSearchThreads, bytes, stream>>>(arguments, lists.list_pitch > 0 ? lists.list_pitch : query_tiles,
+                                                  target);
+  return cudaGetLastError();
 }
 
 template <typename Element>
-cudaError_t build_element(const BlockLists& arguments, const LineLists& lists, cudaStream_t stream) {
+cudaError_t launch_element(const BlockLists& arguments, const LineLists& lists, const BlockTarget& target,
+                           cudaStream_t stream) {
   switch (arguments.head_dim) {
     case 64:
-      return build<Element, 64>(arguments, lists, stream);
+      return launch_lists<Element, 64>(arguments, lists, target, stream);
     case 96:
-      return build<Element, 96>(arguments, lists, stream);
+      return launch_lists<Element, 96>(arguments, lists, target, stream);
     case 128:
-      return build<Element, 128>(arguments, lists, stream);
+      return launch_lists<Element, 128>(arguments, lists, target, stream);
+    case 256:
+      return launch_lists<Element, 256>(arguments, lists, target, stream);
     default:
       return cudaErrorInvalidValue;
   }
 }
 
+cudaError_t launch(const BlockLists& arguments, const LineLists& lists, const BlockTarget& target,
+                   cudaStream_t stream) {
+  return arguments.half_precision ? launch_element<__half>(arguments, lists, target, stream)
+                                  : launch_element<__nv_bfloat16>(arguments, lists, target, stream);
+}
+
 }  // namespace
 
-int build_block_lists(const BlockLists& arguments, const LineLists& lists, bool half_precision, void* stream_handle) {
+int32_t most_block_key_rows(int32_t top_k) {
+  int32_t tiles = 227 * 1024 / (4 * kQueryTiles);
+  while (tiles > 0 && block_shared_bytes(tiles, top_k) > 227 * 1024) --tiles;
+  return tiles * kQueryTile;
+}
+
+int count_block_lists(const BlockLists& arguments, const LineLists& lists, void* stream_handle) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
-  return half_precision ? build_element<__half>(arguments, lists, stream)
-                        : build_element<__nv_bfloat16>(arguments, lists, stream);
+  if (arguments.half_precision) {
+    launch_means<__half>(arguments, stream);
+  } else {
+    launch_means<__nv_bfloat16>(arguments, stream);
+  }
+  return launch(arguments, lists, {.counts = lists.counts}, stream);
+}
+
+int write_block_lists(const BlockLists& arguments, const LineLists& lists, void* stream) {
+  return launch(arguments, lists,
+                {.begin = lists.tile_begin,
+                 .counts = lists.counts,
+                 .tiles = lists.tiles,
+                 .capacity = lists.tile_capacity,
+                 .overflow = lists.overflow},
+                static_cast<cudaStream_t>(stream));
 }
 
 }  // namespace tessera::attention::cuda

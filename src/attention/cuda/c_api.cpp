@@ -83,6 +83,8 @@ SelectOptions to_options(const tessera_cuda_options* from) {
           .top_k = from->top_k,
           .most_columns = from->most_columns,
           .crossover = from->crossover,
+          .correction_levels = from->correction_levels,
+          .exact = from->exact != 0,
           .most_entries = from->most_entries};
 }
 
@@ -155,7 +157,9 @@ void tessera_cuda_default_options(tessera_cuda_options* options) {
               .recall = from.recall,
               .share = from.share,
               .threshold = from.threshold,
-              .most_entries = from.most_entries};
+              .most_entries = from.most_entries,
+              .correction_levels = from.correction_levels,
+              .exact = from.exact ? 1 : 0};
 }
 
 int tessera_cuda_selection_bytes(const tessera_cuda_attention* attention, const tessera_cuda_options* options,
@@ -181,6 +185,18 @@ int tessera_cuda_attend_selected(const tessera_cuda_attention* attention, const 
     require(launch, "launch");
     give(attend_selected(to_arguments(attention), to_options(options), to_launch(*launch), to_kernel(*launch)),
          selected);
+  });
+}
+
+int tessera_cuda_measure_crossover(int32_t query_heads, int32_t kv_heads, int32_t head_dim, int32_t type,
+                                   int32_t* rows) {
+  return guarded([&] {
+    require(rows, "rows");
+    if (type != TESSERA_CUDA_BF16 && type != TESSERA_CUDA_F16) {
+      throw tessera::Error(tessera::ErrorCode::invalid_argument,
+                           "CUDA selection: type must be 0 (bf16) or 1 (f16), found " + std::to_string(type));
+    }
+    *rows = measure_crossover({query_heads, kv_heads, head_dim, static_cast<ElementType>(type)});
   });
 }
 

@@ -1,54 +1,13 @@
 // mma.sync m16n8k16: 8 warps of 16 query rows, keys and values in groups of 32 rows through shared memory. One block
 // per query tile and head; every pair is masked by comparing positions. Correct first: no pipeline, no splitting of
 // lists.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <climits>
 
 #include "attention/cuda/fallback_launch.h"
-#include "attention/cuda/mma_sync.cuh"
-#include "attention/cuda/ptx.cuh"
+#include "attention/cuda/mma_attention.cuh"
 
 namespace tessera::attention::cuda {
 namespace {
-
-constexpr int kFallbackThreads = 256;
-constexpr int kGroup = 32;  // key rows per step
-
-template <int kHeadDim>
-struct GroupMemory {
-  static constexpr int kPitch = kHeadDim + 8;  // 16 bytes of padding: rows fall into different banks
-  uint16_t keys[kGroup][kPitch];
-  uint16_t values[kGroup][kPitch];
-  int32_t positions[kGroup];  // INT_MAX: not computed
-};
-
-template <typename Element, int kHeadDim>
-struct FallbackState {
-  uint32_t queries[kHeadDim / 16][4];
-  float output[kHeadDim / 8][4];
-  float maximum[2];
-  float sum[2];
-};
-
-template <typename Element, int kHeadDim>
-__device__ __forceinline__ void load_query_fragments(FallbackState<Element, kHeadDim>& state, const Problem& problem,
-                                                     const QueryTile& tile, int head, int row) {
-  const uint16_t* base = static_cast<const uint16_t*>(problem.queries) + int64_t{head} * problem.query_stride[1];
-#pragma unroll
-  for (int step = 0; step < kHeadDim / 16; ++step) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      int r = row + i % 2 * 8;
-      int channel = step * 16 + i / 2 * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
-      state.queries[step][i] = r < tile.rows
-                                   ? *reinterpret_cast<const uint32_t*>(
-                                         base + (int64_t{tile.first_row} + r) * problem.query_stride[0] + channel)
-                                   : 0u;
-    }
-  }
-}
 
 // Where the rows of a group come from.
 struct GroupSource {
@@ -59,15 +18,15 @@ struct GroupSource {
 };
 
 template <int kHeadDim>
-__device__ __forceinline__ void load_group(GroupMemory<kHeadDim>& memory, const Problem& problem,
+__device__ __forceinline__ void load_group(GroupMemory<kHeadDim, int32_t>& memory, const Problem& problem,
                                            const SequenceRange& range, int kv_head, const GroupSource& source) {
   constexpr int kChunks = kHeadDim / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < kGroup * kChunks; i += kFallbackThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kGroup * kChunks; i += kMmaThreads) {
     int r = i / kChunks;
     int channel = i % kChunks * 8;
     uint4 key = {};
     uint4 value = {};
-    int32_t position = INT_MAX;
+    int32_t position = INT_MAX;  // not computed
     if (r < source.count) {
       int index = source.first + r;
       bool kept = !source.columns || (source.keep[index / 32] >> (index % 32) & 1);
@@ -84,80 +43,12 @@ __device__ __forceinline__ void load_group(GroupMemory<kHeadDim>& memory, const 
     }
     *reinterpret_cast<uint4*>(&memory.keys[r][channel]) = key;
     *reinterpret_cast<uint4*>(&memory.values[r][channel]) = value;
-    if (channel == 0) memory.positions[r] = position;
+    if (channel == 0) memory.tags[r] = position;
   }
 }
 
 template <typename Element, int kHeadDim>
-__device__ __forceinline__ void attend_group(FallbackState<Element, kHeadDim>& state,
-                                             const GroupMemory<kHeadDim>& memory, float scale, int position) {
-  int lane = static_cast<int>(threadIdx.x) % 32;
-  float scores[kGroup / 8][4] = {};
-#pragma unroll
-  for (int step = 0; step < kHeadDim / 16; ++step) {
-#pragma unroll
-    for (int n = 0; n < kGroup / 8; ++n) {
-      const uint16_t* key = &memory.keys[n * 8 + lane / 4][step * 16 + lane % 4 * 2];
-      multiply<Element>(scores[n], state.queries[step], *reinterpret_cast<const uint32_t*>(key),
-                        *reinterpret_cast<const uint32_t*>(key + 8));
-    }
-  }
-#pragma unroll
-  for (int n = 0; n < kGroup / 8; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      bool seen = memory.positions[n * 8 + lane % 4 * 2 + i % 2] <= position + i / 2 * 8;
-      scores[n][i] = seen ? scores[n][i] * scale : -INFINITY;
-    }
-  }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float top = state.maximum[half];
-#pragma unroll
-    for (int n = 0; n < kGroup / 8; ++n) top = fmaxf(top, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-    float base = top == -INFINITY ? 0 : top;
-    float rescale = ptx::exp2_approximate(state.maximum[half] - base);
-    state.maximum[half] = top;
-    float sum = 0;
-#pragma unroll
-    for (int n = 0; n < kGroup / 8; ++n) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float& score = scores[n][2 * half + e];
-        score = ptx::exp2_approximate(score - base);
-        sum += score;
-      }
-    }
-    state.sum[half] = state.sum[half] * rescale + sum;
-#pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n) {
-      state.output[n][2 * half] *= rescale;
-      state.output[n][2 * half + 1] *= rescale;
-    }
-  }
-#pragma unroll
-  for (int step = 0; step < kGroup / 16; ++step) {
-    uint32_t weights[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float(&pair)[4] = scores[2 * step + i / 2];
-      weights[i] = ptx::pack<Element>(pair[i % 2 * 2], pair[i % 2 * 2 + 1]);
-    }
-    int row = step * 16 + lane % 4 * 2;
-#pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n) {
-      int channel = n * 8 + lane / 4;
-      uint32_t low = memory.values[row][channel] | static_cast<uint32_t>(memory.values[row + 1][channel]) << 16;
-      uint32_t high = memory.values[row + 8][channel] | static_cast<uint32_t>(memory.values[row + 9][channel]) << 16;
-      multiply<Element>(state.output[n], weights, low, high);
-    }
-  }
-}
-
-template <typename Element, int kHeadDim>
-__device__ __forceinline__ void store_rows(const FallbackState<Element, kHeadDim>& state, const Problem& problem,
+__device__ __forceinline__ void store_rows(const MmaState<Element, kHeadDim>& state, const Problem& problem,
                                            const QueryTile& tile, int head, int row) {
   int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
@@ -183,9 +74,9 @@ __device__ __forceinline__ void store_rows(const FallbackState<Element, kHeadDim
 }
 
 template <typename Element, int kHeadDim, bool kList>
-__global__ void __launch_bounds__(kFallbackThreads, 1)
+__global__ void __launch_bounds__(kMmaThreads, 1)
     fallback_attention(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work) {
-  __shared__ alignas(16) GroupMemory<kHeadDim> memory;
+  __shared__ alignas(16) GroupMemory<kHeadDim, int32_t> memory;
   int tile_index = problem.query_tiles - 1 - static_cast<int>(blockIdx.x);  // longest first
   int head = static_cast<int>(blockIdx.y);
   QueryTile tile = query_tile(problem, tile_index);
@@ -194,7 +85,7 @@ __global__ void __launch_bounds__(kFallbackThreads, 1)
   int row = static_cast<int>(threadIdx.x) / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
   float scale = problem.scale * 1.4426950408889634f;
 
-  FallbackState<Element, kHeadDim> state = {};
+  MmaState<Element, kHeadDim> state = {};
   state.maximum[0] = state.maximum[1] = -INFINITY;
   load_query_fragments(state, problem, tile, head, row);
 
@@ -202,7 +93,9 @@ __global__ void __launch_bounds__(kFallbackThreads, 1)
     __syncthreads();
     load_group(memory, problem, range, kv_head, source);
     __syncthreads();
-    attend_group(state, memory, scale, tile.position + row);
+    attend_group(state, memory, [&](float product, int32_t position, int half) {
+      return position <= tile.position + row + half * 8 ? product * scale : -INFINITY;
+    });
   };
   auto visit_rows = [&](int first, int rows) {
     for (int begin = first; begin < min(first + rows, range.key_rows); begin += kGroup) {
@@ -232,11 +125,9 @@ template <typename Element, int kHeadDim>
 cudaError_t launch_head_dim(const FallbackLaunch& launch) {
   dim3 grid(launch.problem.query_tiles, launch.problem.query_heads);
   if (launch.list) {
-    fallback_attention<Element, kHeadDim, true>
-        <<<grid, kFallbackThreads, 0, launch.stream>>>(launch.problem, launch.work);
+    fallback_attention<Element, kHeadDim, true><<<grid, kMmaThreads, 0, launch.stream>>>(launch.problem, launch.work);
   } else {
-    fallback_attention<Element, kHeadDim, false>
-        <<<grid, kFallbackThreads, 0, launch.stream>>>(launch.problem, launch.work);
+    fallback_attention<Element, kHeadDim, false><<<grid, kMmaThreads, 0, launch.stream>>>(launch.problem, launch.work);
   }
   return cudaGetLastError();
 }

@@ -3,39 +3,22 @@
 namespace tessera::attention::cuda {
 namespace {
 
-__device__ LineChoice of_head(LineChoice choice, int64_t head) {
-  const int32_t rows = choice.geometry.key_rows;
-  const int32_t tiles = choice.geometry.key_tiles();
-  choice.column_mass += head * rows;
-  choice.column_gain += head * rows;
-  choice.column_key += head * rows;
-  choice.tile_mass += head * kBandGroups * tiles;
-  choice.tile_rest += head * kBandGroups * tiles;
-  choice.band_mass += head * tiles * 2;
-  choice.columns += head * choice.column_room;
-  choice.column_count += head;
-  choice.column_groups += head * choice.column_room * kBandGroups;
-  choice.band_bits += head * ((tiles + 31) / 32);
-  choice.report += head * 2;
-  return choice;
-}
-
 __global__ void keys_kernel(const __grid_constant__ LineChoice all) {
   const auto column = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
   if (column >= all.geometry.key_rows) return;
-  const LineChoice choice = of_head(all, blockIdx.y);
+  const LineChoice choice = choice_of_head(all, blockIdx.y);
   write_column_key(choice, choice_scale(choice), column);
 }
 
 __global__ void __launch_bounds__(kSearchThreads)
     columns_kernel(const __grid_constant__ LineChoice choice, bool again) {
   __shared__ ChoiceShared shared;
-  choose_columns(SearchBlock{}, of_head(choice, blockIdx.x), again, shared);
+  choose_columns(SearchBlock{}, choice_of_head(choice, blockIdx.x), again, shared);
 }
 
 __global__ void __launch_bounds__(kSearchThreads) bands_kernel(const __grid_constant__ LineChoice choice) {
   __shared__ ChoiceShared shared;
-  choose_bands(SearchBlock{}, of_head(choice, blockIdx.x), shared);
+  choose_bands(SearchBlock{}, choice_of_head(choice, blockIdx.x), shared);
 }
 
 }  // namespace

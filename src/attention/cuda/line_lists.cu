@@ -6,15 +6,6 @@
 namespace tessera::attention::cuda {
 namespace {
 
-struct LargestTask {
-  LargestArguments line;  // of head 0
-  int64_t stride = 0;     // of the indices
-  int32_t* count = nullptr;
-  int32_t words = 0;
-  uint32_t* bits = nullptr;  // the indices as bits too; null: not wanted
-  uint32_t* summary = nullptr;
-};
-
 // Grid (heads, tasks).
 __global__ void __launch_bounds__(kSearchThreads) largest_kernel(LargestTask first, LargestTask second) {
   __shared__ LargestShared shared;
@@ -29,19 +20,10 @@ __global__ void __launch_bounds__(kSearchThreads) largest_kernel(LargestTask fir
                              task.summary + head * ((task.words + 31) / 32)});
 }
 
-__device__ TileRule of_head(TileRule rule, int64_t head, int32_t words) {
-  if (rule.distances != nullptr) {
-    rule.distances += head * words;
-    rule.summary += head * ((words + 31) / 32);
-  }
-  if (rule.bands != nullptr) rule.bands += head * (((rule.key_rows + 127) / 128 + 31) / 32);
-  return rule;
-}
-
-__global__ void flags_kernel(TileRule rule, int32_t words, uint32_t* flags) {
+__global__ void flags_kernel(TileRule rule, uint32_t* flags) {
   const auto word = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
   if (word >= rule.flag_words()) return;
-  flags[int64_t{blockIdx.y} * rule.flag_words() + word] = of_head(rule, blockIdx.y, words).flag_word(word);
+  flags[int64_t{blockIdx.y} * rule.flag_words() + word] = rule_of_head(rule, blockIdx.y).flag_word(word);
 }
 
 struct ListTarget {
@@ -53,11 +35,11 @@ struct ListTarget {
 };
 
 __global__ void __launch_bounds__(kLineThreads)
-    tiles_kernel(TileRule rule, const uint32_t* flags, int32_t words, ListTarget target) {
+    tiles_kernel(TileRule rule, const uint32_t* flags, int64_t pitch, ListTarget target) {
   __shared__ TileListShared shared;
   const int64_t head = blockIdx.y;
-  const int64_t list = head * gridDim.x + blockIdx.x;
-  rule = of_head(rule, head, words);
+  const int64_t list = head * pitch + blockIdx.x;
+  rule = rule_of_head(rule, head);
   if (flags != nullptr) flags += head * rule.flag_words();
   const auto tile = static_cast<int32_t>(blockIdx.x);
   if (target.begin == nullptr) {
@@ -79,11 +61,11 @@ __global__ void range_kernel(LineLists lists, int32_t first, int32_t count) {
   if (threadIdx.x == 0) lists.column_count[blockIdx.x] = count;
 }
 
-__global__ void cut_kernel(TileRule rule, int32_t query_tiles, LineLists lists) {
+__global__ void cut_kernel(TileRule rule, int32_t query_tiles, int64_t pitch, LineLists lists) {
   const auto tile = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
   if (tile >= query_tiles) return;
   const int64_t head = blockIdx.y;
-  lists.column_cut[head * query_tiles + tile] =
+  lists.column_cut[head * pitch + tile] =
       column_cut(rule, tile, lists.columns + head * lists.column_stride, lists.column_count[head]);
 }
 
@@ -98,64 +80,100 @@ std::size_t line_scan_bytes(int64_t lists) {
   return bytes;
 }
 
-int build_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream_handle) {
-  const auto stream = static_cast<cudaStream_t>(stream_handle);
-  TileRule rule = arguments.rule;
-  rule.distances = nullptr;
-  const int32_t query_tiles = line_query_tiles(rule);
-  const auto heads = static_cast<unsigned>(arguments.heads);
-  const int64_t all = int64_t{arguments.heads} * query_tiles;
+LineTasks line_tasks(const LineListArguments& arguments, const LineLists& lists) {
+  const TileRule& rule = arguments.rule;
   const int32_t words = (rule.key_rows + 31) / 32;
   const auto kept = [&](int32_t count) { return count < rule.key_rows ? count : rule.key_rows; };
-  if (arguments.heads <= 0 || query_tiles <= 0) return cudaSuccess;
-
-  cudaMemsetAsync(lists.overflow, 0, sizeof(uint32_t), stream);
-  cudaMemsetAsync(lists.counts + all, 0, sizeof(int32_t), stream);
-  LargestTask tasks[2];
-  unsigned task_count = 0;
+  LineTasks tasks;
   if (arguments.column_mass != nullptr) {
-    tasks[task_count++] = {.line = {arguments.column_mass, rule.key_rows, arguments.forced_columns,
-                                    kept(arguments.columns_kept), lists.columns},
-                           .stride = lists.column_stride,
-                           .count = lists.column_count};
-  } else if (arguments.first_column >= 0 && lists.column_stride > 0) {
-    range_kernel<<<heads, 128, 0, stream>>>(lists, arguments.first_column, arguments.columns_kept);
+    tasks.largest[tasks.count++] = {.line = {arguments.column_mass, rule.key_rows, arguments.forced_columns,
+                                             kept(arguments.columns_kept), lists.columns},
+                                    .stride = lists.column_stride,
+                                    .count = lists.column_count};
   }
   if (arguments.diagonal_mass != nullptr) {
     const int32_t count = kept(arguments.diagonals_kept);
-    tasks[task_count++] = {
+    tasks.largest[tasks.count++] = {
         .line = {arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count, lists.distances},
         .stride = count,
         .words = words,
         .bits = lists.distance_bits,
         .summary = lists.distance_bits + int64_t{arguments.heads} * words};
+  }
+  return tasks;
+}
+
+TileRule line_rule(const LineListArguments& arguments, const LineLists& lists) {
+  TileRule rule = arguments.rule;
+  rule.distances = nullptr;
+  if (arguments.diagonal_mass != nullptr) {
     rule.distances = lists.distance_bits;
-    rule.summary = tasks[task_count - 1].summary;
+    rule.summary = lists.distance_bits + int64_t{arguments.heads} * ((rule.key_rows + 31) / 32);
   }
-  if (task_count > 0) {
-    largest_kernel<<<dim3(heads, task_count), kSearchThreads, 0, stream>>>(tasks[0], tasks[task_count - 1]);
+  return rule;
+}
+
+int count_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream_handle) {
+  const auto stream = static_cast<cudaStream_t>(stream_handle);
+  const TileRule rule = line_rule(arguments, lists);
+  const int32_t query_tiles = line_query_tiles(rule);
+  const int64_t pitch = lists.list_pitch > 0 ? lists.list_pitch : query_tiles;
+  const auto heads = static_cast<unsigned>(arguments.heads);
+  if (arguments.heads <= 0 || query_tiles <= 0) return cudaSuccess;
+  const LineTasks tasks = line_tasks(arguments, lists);
+  if (arguments.column_mass == nullptr && arguments.first_column >= 0 && lists.column_stride > 0) {
+    range_kernel<<<heads, 128, 0, stream>>>(lists, arguments.first_column, arguments.columns_kept);
   }
-  const bool columns = arguments.column_mass != nullptr || arguments.given_columns || arguments.first_column >= 0;
-  if (columns && lists.column_stride > 0) {
+  if (tasks.count > 0) {
+    largest_kernel<<<dim3(heads, static_cast<unsigned>(tasks.count)), kSearchThreads, 0, stream>>>(
+        tasks.largest[0], tasks.largest[tasks.count - 1]);
+  }
+  if (has_columns(arguments) && lists.column_stride > 0) {
     const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
-    cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, lists);
+    cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, pitch, lists);
   }
-  uint32_t* flags = rule.offsets() ? lists.flags : nullptr;
-  if (flags != nullptr) {
+  if (list_flags(rule, lists) != nullptr) {
     const dim3 flag_grid(static_cast<unsigned>(rule.flag_words() + 31) / 32, heads);
-    flags_kernel<<<flag_grid, 32, 0, stream>>>(rule, words, flags);
+    flags_kernel<<<flag_grid, 32, 0, stream>>>(rule, lists.flags);
   }
-  const dim3 grid(static_cast<unsigned>(query_tiles), heads);
-  tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, flags, words, {.counts = lists.counts});
-  const cudaError_t scanned = scan_counts(lists, all, stream);
-  if (scanned != cudaSuccess) return scanned;
-  tiles_kernel<<<grid, kLineThreads, 0, stream>>>(rule, flags, words,
-                                                  {.begin = lists.tile_begin,
-                                                   .counts = lists.counts,
-                                                   .tiles = lists.tiles,
-                                                   .capacity = lists.tile_capacity,
-                                                   .overflow = lists.overflow});
-  return clamp_ends(lists, all, stream);
+  tiles_kernel<<<dim3(static_cast<unsigned>(query_tiles), heads), kLineThreads, 0, stream>>>(
+      rule, list_flags(rule, lists), pitch, {.counts = lists.counts});
+  return cudaGetLastError();
+}
+
+int write_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream) {
+  const TileRule rule = line_rule(arguments, lists);
+  const int32_t query_tiles = line_query_tiles(rule);
+  const int64_t pitch = lists.list_pitch > 0 ? lists.list_pitch : query_tiles;
+  if (arguments.heads <= 0 || query_tiles <= 0) return cudaSuccess;
+  const dim3 grid(static_cast<unsigned>(query_tiles), static_cast<unsigned>(arguments.heads));
+  tiles_kernel<<<grid, kLineThreads, 0, static_cast<cudaStream_t>(stream)>>>(rule, list_flags(rule, lists), pitch,
+                                                                             {.begin = lists.tile_begin,
+                                                                              .counts = lists.counts,
+                                                                              .tiles = lists.tiles,
+                                                                              .capacity = lists.tile_capacity,
+                                                                              .overflow = lists.overflow});
+  return cudaGetLastError();
+}
+
+int begin_lists(const LineLists& lists, int64_t count, void* stream_handle) {
+  const auto stream = static_cast<cudaStream_t>(stream_handle);
+  cudaMemsetAsync(lists.overflow, 0, sizeof(uint32_t), stream);
+  cudaMemsetAsync(lists.counts + count, 0, sizeof(int32_t), stream);
+  return scan_counts(lists, count, stream);
+}
+
+int end_lists(const LineLists& lists, int64_t count, void* stream) {
+  return clamp_ends(lists, count, static_cast<cudaStream_t>(stream));
+}
+
+int build_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream) {
+  const int64_t all = int64_t{arguments.heads} * line_query_tiles(arguments.rule);
+  if (all <= 0) return cudaSuccess;
+  int status = count_line_lists(arguments, lists, stream);
+  if (status == cudaSuccess) status = begin_lists(lists, all, stream);
+  if (status == cudaSuccess) status = write_line_lists(arguments, lists, stream);
+  return status == cudaSuccess ? end_lists(lists, all, stream) : status;
 }
 
 }  // namespace tessera::attention::cuda

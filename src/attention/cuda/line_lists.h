@@ -30,6 +30,14 @@ TESSERA_SIMT inline uint32_t order_key(float value) {
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
+// The float of an order key.
+TESSERA_SIMT inline float value_of_key(uint32_t key) {
+  const uint32_t bits = (key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 // Largest values of one head: `forced` leading ones win every comparison.
 struct LargestArguments {
   const float* values = nullptr;  // [size]

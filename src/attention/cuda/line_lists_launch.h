@@ -35,6 +35,7 @@ struct LineLists {
   uint32_t* tiles = nullptr;          // [tile_capacity]
   int64_t tile_capacity = 0;          // < 2^31
   uint32_t* overflow = nullptr;       // [1] becomes 1 when the lists did not fit; the last ones are then cut
+  int32_t list_pitch = 0;             // lists from one head's to the next's; 0: query_tiles
   void* scan = nullptr;               // scan_bytes
   std::size_t scan_bytes = 0;
 };
@@ -58,7 +59,50 @@ constexpr int64_t line_list_bytes(const LineListArguments& arguments, int64_t co
   return 4 * (arguments.heads * per_head + 2 + tile_capacity + 1);
 }
 
-// Returns a cudaError_t as int; 0 is success. The number of launches does not depend on the sizes.
+// The kernels of one head, shared by the launches and by those who run them on the host.
+struct LargestTask {
+  LargestArguments line;  // of head 0
+  int64_t stride = 0;     // of the indices
+  int32_t* count = nullptr;
+  int32_t words = 0;
+  uint32_t* bits = nullptr;  // the indices as bits too; null: not wanted
+  uint32_t* summary = nullptr;
+};
+struct LineTasks {
+  LargestTask largest[2];
+  int32_t count = 0;
+};
+// The searches that `arguments` ask for.
+LineTasks line_tasks(const LineListArguments& arguments, const LineLists& lists);
+inline bool has_columns(const LineListArguments& arguments) {
+  return arguments.column_mass != nullptr || arguments.given_columns || arguments.first_column >= 0;
+}
+// Null: every pair of tiles is looked at by itself.
+inline uint32_t* list_flags(const TileRule& rule, const LineLists& lists) {
+  return rule.offsets() ? lists.flags : nullptr;
+}
+// The rule of head 0 with what the searches write.
+TileRule line_rule(const LineListArguments& arguments, const LineLists& lists);
+
+TESSERA_SIMT inline TileRule rule_of_head(TileRule rule, int64_t head) {
+  const int64_t words = (rule.key_rows + 31) / 32;
+  if (rule.distances != nullptr) {
+    rule.distances += head * words;
+    rule.summary += head * ((words + 31) / 32);
+  }
+  if (rule.bands != nullptr) rule.bands += head * (((rule.key_rows + 127) / 128 + 31) / 32);
+  return rule;
+}
+
+// All of one sequence: counting, the scan, writing. Returns a cudaError_t as int; 0 is success. The number of launches
+// does not depend on the sizes.
 int build_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream);
+
+// The same in steps, for several sequences whose lists lie in one array: columns, distances, flags and counts of each;
+// begin_lists() over all lists; the tiles of each; end_lists().
+int count_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream);
+int write_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream);
+int begin_lists(const LineLists& lists, int64_t count, void* stream);
+int end_lists(const LineLists& lists, int64_t count, void* stream);
 
 }  // namespace tessera::attention::cuda

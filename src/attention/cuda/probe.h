@@ -67,4 +67,8 @@ int launch_probe(const Probe& probe, ProbeKind kind, bool half_precision, void* 
 // Masses of the chosen columns; needs the statistics of a launch_probe() before.
 int launch_column_groups(const Probe& probe, bool half_precision, void* stream);
 
+// The same in the arithmetic of exact_probe.h.
+int launch_exact_probe(const Probe& probe, ProbeKind kind, bool half_precision, void* stream);
+int launch_exact_column_groups(const Probe& probe, bool half_precision, void* stream);
+
 }  // namespace tessera::attention::cuda

@@ -42,6 +42,14 @@ struct Block {
 #endif
   }
 
+  TESSERA_SIMT static void add(uint64_t* to, uint64_t value) {
+#if defined(__CUDA_ARCH__)
+    atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+#else
+    *to += value;
+#endif
+  }
+
   TESSERA_SIMT static void highest(uint32_t* to, uint32_t value) {
 #if defined(__CUDA_ARCH__)
     atomicMax(to, value);

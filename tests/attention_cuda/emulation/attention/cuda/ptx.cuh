@@ -57,11 +57,12 @@ struct NamedBarrier {
 };
 
 struct Block {
+  explicit Block(int threads = kBlockThreads) : all(threads) {}
   std::mutex mutex;
   std::condition_variable changed;
   std::map<const void*, EmulatedBarrier> barriers;
   NamedBarrier named[16];
-  std::barrier<> all{kBlockThreads};
+  std::barrier<> all;
   std::unique_ptr<Warp[]> warps = std::make_unique<Warp[]>(kBlockThreads / 32);
 };
 inline std::unique_ptr<Block> the_block;
@@ -70,6 +71,10 @@ struct ThreadIndex {
   unsigned x;
 };
 inline thread_local ThreadIndex threadIdx;
+struct BlockIndex {
+  unsigned x, y;
+};
+inline BlockIndex blockIdx;  // of the one block
 
 inline Warp& this_warp() { return the_block->warps[threadIdx.x / 32]; }
 
@@ -94,6 +99,16 @@ inline float __shfl_xor_sync(unsigned, float value, int mask) {
 inline int __shfl_sync(unsigned, int value, int lane) {
   return static_cast<int>(shuffle(static_cast<uint32_t>(value), static_cast<unsigned>(lane)));
 }
+inline uint32_t __ballot_sync(unsigned, bool flag) {
+  Warp& warp = this_warp();
+  warp.words[threadIdx.x % 32][0] = flag ? 1 : 0;
+  warp.meet.arrive_and_wait();
+  uint32_t bits = 0;
+  for (int lane = 0; lane < 32; ++lane) bits |= warp.words[lane][0] << lane;
+  warp.meet.arrive_and_wait();
+  return bits;
+}
+inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline void __syncwarp() { this_warp().meet.arrive_and_wait(); }
 inline void __syncthreads() { the_block->all.arrive_and_wait(); }
 inline int atomicAdd(int* counter, int value) { return std::atomic_ref<int>(*counter).fetch_add(value); }
