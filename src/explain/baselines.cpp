@@ -51,9 +51,8 @@ void fill_features(const Problem& problem, const Plan& plan, std::span<const dou
     explanation.features[j].value = query[j];
     explanation.features[j].baseline =
         baselines[j] >= 0 ? static_cast<double>(baselines[j]) : std::numeric_limits<double>::quiet_NaN();
-    const bool stepped =
-        problem.features[j].kind == ColumnKind::continuous && problem.options.importance == ImportanceKind::difference;
-    explanation.features[j].step = stepped ? problem.delta[j] : std::numeric_limits<double>::quiet_NaN();
+    if (problem.features[j].kind == ColumnKind::continuous && problem.options.importance == ImportanceKind::difference)
+      explanation.features[j].step = problem.delta[j];
   }
   for (size_t t = 0; t < plan.targets.size(); ++t) {
     const Target& target = plan.targets[t];

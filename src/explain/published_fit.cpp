@@ -17,6 +17,14 @@ constexpr double kRankTolerance = 1e-14;
 constexpr int kPenaltySteps = 48;    // of a quarter decade, down from a hundred times the largest eigenvalue
 constexpr double kLeastFreedom = 3;  // that a ridge fit leaves its residuals
 
+// Operations of eight replicates. Through the rows: a Cholesky in eight lanes, whose entries are gathered one by one.
+// Through the parameters: a smaller Cholesky, after summing one packed triangle per deleted row and lane, four numbers
+// at a time.
+bool rows_are_cheaper(int64_t deleted, int64_t parameters) {
+  const int64_t rows = deleted * deleted * deleted / 3 + 6 * deleted * deleted;
+  return rows <= parameters * parameters * parameters / 3 + deleted * parameters * parameters;
+}
+
 }  // namespace
 
 struct PublishedFit::Base {
@@ -306,7 +314,7 @@ class PublishedFit::Batches {
   }
 
   unsigned solve(Base& base, int64_t size, int64_t functionals) {
-    if (base.through_rows || size <= base.rank || base.rank > kPackedParameters || scale_ != nullptr) {
+    if (base.through_rows || base.rank > kPackedParameters || scale_ != nullptr || rows_are_cheaper(size, base.rank)) {
       base.fill_matrix();
       scratch_.resize(static_cast<size_t>(deletion_scratch(size)));
       DeletionProblem problem{base.matrix.data(), base.residual.data(), base.influence.data(), base.rows, functionals};

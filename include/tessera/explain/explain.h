@@ -27,6 +27,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -114,11 +115,11 @@ struct Contrast {
 struct FeatureImportance {
   double value = 0;       // the query's
   double baseline = 0;    // categorical: code compared with; otherwise NaN
-  double step = 0;        // difference of a continuous feature: its whole width, centred on the value; otherwise NaN
   double importance = 0;  // gradient: output units per input unit; difference or category: output units
   double lower = 0;
   double upper = 0;
-  std::vector<Contrast> contrasts;  // categorical: every level except the baseline, ascending
+  std::vector<Contrast> contrasts;                         // categorical: every level except the baseline, ascending
+  double step = std::numeric_limits<double>::quiet_NaN();  // difference of a continuous feature: its whole width
 };
 
 struct Diagnostics {
