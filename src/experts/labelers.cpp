@@ -14,6 +14,10 @@ constexpr size_t kMostShards = 64;
 constexpr size_t kMostShardNumbers = size_t{1} << 26;
 // Items whose counts are summed in single precision before they join the shard's.
 constexpr int64_t kFlush = 512;
+// Over-relaxation of Dawid-Skene (Salakhutdinov, Roweis 2003): after the plain steps each step goes further than the
+// one before, and a step that loses density is taken back to the plain one.
+constexpr size_t kPlainSteps = 5;
+constexpr double kStretchGrowth = 1.2;
 
 void check(const Answers& answers, const LabelerOptions& options) {
   if (answers.inputs < 1) throw Error(ErrorCode::invalid_argument, "labelers: expected at least one item, found none");
@@ -57,11 +61,24 @@ class Labelers {
   LabelerFit run() {
     LabelerFit fit;
     (void)expectation();
+    double stretch = 1;
     for (int step = 0; step < options_.steps; ++step) {
+      const std::vector<float> old_table = log_table_;
+      const std::vector<double> old_share = class_share_;
       maximisation();
-      fit.log_density.push_back((expectation() + log_prior()) / static_cast<double>(items_));
+      const bool stretched = stretch > 1;
+      const std::vector<float> plain_table = log_table_;
+      const std::vector<double> plain_share = class_share_;
+      if (stretched) go_further(old_table, old_share, stretch);
+      double density = (expectation() + log_prior()) / static_cast<double>(items_);
+      if (stretched && density < fit.log_density.back()) {
+        log_table_ = plain_table, class_share_ = plain_share, stretch = 1;
+        density = (expectation() + log_prior()) / static_cast<double>(items_);
+      }
+      fit.log_density.push_back(density);
       const size_t n = fit.log_density.size();
       if (n > 1 && fit.log_density[n - 1] - fit.log_density[n - 2] < options_.tolerance) break;
+      if (!one_coin() && n >= kPlainSteps) stretch *= kStretchGrowth;
     }
     report(fit);
     return fit;
@@ -165,6 +182,27 @@ class Labelers {
         update_rows(j);
       }
     }
+  }
+
+  // Parameters `stretch` times as far from the old ones as they are, in logarithms, rows normalised again.
+  void go_further(const std::vector<float>& old_table, const std::vector<double>& old_share, double stretch) {
+    const auto further = static_cast<float>(stretch - 1);
+    for (size_t k = 0; k < log_table_.size(); ++k) log_table_[k] += further * (log_table_[k] - old_table[k]);
+    for (size_t j = 0; j < experts_; ++j) {
+      for (size_t y = 0; y < classes_; ++y) {
+        double total = 0;
+        for (size_t k = 0; k < size(j); ++k) {
+          total += std::exp(static_cast<double>(log_table_[column(j, k) * stride_ + y]));
+        }
+        const auto shift = static_cast<float>(std::log(total));
+        for (size_t k = 0; k < size(j); ++k) log_table_[column(j, k) * stride_ + y] -= shift;
+      }
+    }
+    double total = 0;
+    for (size_t y = 0; y < classes_; ++y) {
+      total += class_share_[y] *= std::pow(class_share_[y] / old_share[y], stretch - 1);
+    }
+    for (double& share : class_share_) share /= total;
   }
 
   void update_rows(size_t j) {

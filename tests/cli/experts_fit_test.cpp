@@ -292,8 +292,8 @@ TEST_F(ExpertsFitCli, BadFitsAreRefused) {
   expect_refusal("predict " + path("elsewhere") + " " + train, "holds no experts");
   expect_refusal("predict " + path("model") + " " + write("wide.csv", "a,b,c,y\n1,2,3,ape\n"), "expected rows of 2");
   expect_refusal("predict " + path("model") + " " + train + " --adaptive maybe", "unknown guarantee");
-  expect_refusal("predict " + path("model") + " " + train + " --adaptive same-label --rule balance",
-                 "quadratic or deficit");
+  expect_refusal("predict " + path("model") + " " + train + " --adaptive same-label --rule soft-sum",
+                 "quadratic, balance or deficit");
   expect_refusal("predict " + path("model") + " " + train + " --gate", "--calibrate");
   std::filesystem::resize_file(path("model/expert-00001.bin"), 30);
   expect_refusal("predict " + path("model") + " " + train, "expert-00001.bin");

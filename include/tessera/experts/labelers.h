@@ -12,7 +12,8 @@
 // Fitted by expectation maximisation of the posterior density (Dawid, Skene 1979, equations 2.3 to 2.5) under Dirichlet
 // priors: `prior_weight` pseudo answers per row, in-set rows with mean (1 - eps) on the class itself and eps / (R_j -
 // 1) elsewhere, out-of-set rows uniform; one pseudo item per class. Without the prior, rows of out-of-set classes can
-// take over the in-set ones and classes change names. The density never falls from step to step.
+// take over the in-set ones and classes change names. The density never falls from step to step; Dawid-Skene's steps
+// are lengthened while it grows (Salakhutdinov, Roweis 2003, adaptive over-relaxation).
 #pragma once
 
 #include <cstdint>
