@@ -47,7 +47,7 @@ TEST(HoleDesigns, MeetTheBoundOfSetsOfFour) {
     const CoveringOptions options{.seconds = 60, .seed = 1};
     Incumbent incumbent(problem, options);
     Parts parts(1, [&] { return incumbent.seconds_left(); });
-    search_holes(incumbent, parts, 60, 0);
+    HoleSearch(incumbent, parts).run(60);
     EXPECT_TRUE(incumbent.reached()) << classes;
     EXPECT_GE(count_pairs(incumbent.best().design).lambda_min, 1) << classes;
     EXPECT_LE(count_pairs(incumbent.best().design).size_max, 4) << classes;

@@ -198,7 +198,10 @@ int64_t hole_bound(int classes, int hole, int size) {
   if (hole <= 1) return classes <= 1 ? 0 : lower_bound(classes, size, 1).sets;
   const int64_t outside = classes - hole;
   const int64_t places = outside * ceil_div(classes - 1, size - 1) + hole * ceil_div(outside, size - 1);
-  return std::max(ceil_div(places, size), ceil_div(pairs_of(classes) - pairs_of(hole), pairs_of(size)));
+  const int64_t counted =
+      std::max(ceil_div(places, size), ceil_div(pairs_of(classes) - pairs_of(hole), pairs_of(size)));
+  // One set more covers a hole of `size` classes or fewer.
+  return hole > size || classes <= size ? counted : std::max(counted, lower_bound(classes, size, 1).sets - 1);
 }
 
 }  // namespace tessera::experts
