@@ -70,6 +70,7 @@ class Layouts {
       }
     }
     add_with_centre();
+    if (only_hole_ < 0) add_free();
     std::stable_sort(found_.begin(), found_.end(),
                      [](const Layout& a, const Layout& b) { return a.burden < b.burden; });
     if (found_.size() > kMostLayouts) found_.erase(found_.begin() + kMostLayouts, found_.end());
@@ -126,6 +127,19 @@ class Layouts {
         layout.sets = sets_;
         layout.burden = 1 + static_cast<double>(sets_) / turn;
         if (layout.burden <= kMostBases) found_.push_back(std::move(layout));
+      }
+    }
+  }
+
+  // A hole of fixed points whose number the known forms of base sets do not allow.
+  void add_free() {
+    for (int hole = 2; hole <= size_ + 1; ++hole) {
+      for (int cycles = 2; cycles <= kMostCycles; ++cycles) {
+        if ((classes_ - hole) % cycles != 0 || (classes_ - hole) / cycles < 2) continue;
+        keep({.rotation = {.cycles = cycles,
+                           .turn = (classes_ - hole) / cycles,
+                           .hole = std::vector<int>(static_cast<size_t>(hole), 1),
+                           .free_form = true}});
       }
     }
   }
