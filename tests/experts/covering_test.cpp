@@ -120,7 +120,7 @@ TEST(Parts, CoverEverythingButTheHole) {
   struct Case {
     int classes, hole, size;
   };
-  for (const auto& [classes, hole, size] : {Case{22, 7, 4}, Case{16, 4, 4}, Case{31, 10, 4}, Case{21, 5, 5}}) {
+  for (const auto& [classes, hole, size] : {Case{22, 7, 4}, Case{16, 4, 4}, Case{21, 5, 5}}) {
     const Design* design = nullptr;
     for (int effort = 1; effort < 7 && (design == nullptr || design->sets.empty()); ++effort) {
       design = &parts.with_hole(classes, hole, size, effort);
@@ -163,7 +163,7 @@ Design sorted(Design design) {
 TEST(Combinations, AllCover) {
   for (const CoveringProblem problem : {CoveringProblem{30, 3}, CoveringProblem{61, 4}, CoveringProblem{45, 5},
                                         CoveringProblem{100, 5}, CoveringProblem{40, 6}, CoveringProblem{37, 8}}) {
-    Parts parts(1, [] { return 0.05; });  // hardly any search
+    Parts parts(1, [] { return 0.01; });  // hardly any search
     int64_t built = 0;
     for (const Combination& combination : combinations(problem, parts, 1'000'000)) {
       const Design design = sorted(combination.build(1));
