@@ -162,7 +162,7 @@ Design sorted(Design design) {
 // Every combination, whatever its parts, covers; with groups it has no fewer sets than it was taken to have at best.
 TEST(Combinations, AllCover) {
   for (const CoveringProblem problem : {CoveringProblem{30, 3}, CoveringProblem{61, 4}, CoveringProblem{45, 5},
-                                        CoveringProblem{100, 5}, CoveringProblem{40, 6}, CoveringProblem{37, 8}}) {
+                                        CoveringProblem{40, 6}, CoveringProblem{37, 8}}) {
     Parts parts(1, [] { return 0.01; });  // hardly any search
     int64_t built = 0;
     for (const Combination& combination : combinations(problem, parts, 1'000'000)) {
