@@ -56,7 +56,7 @@ constexpr int kMostGreedyClasses = 5000;
 constexpr double kFirstTurn = 0.05;       // seconds
 constexpr int64_t kAttemptMoves = 1'000;  // per class and set, of the shortest annealing
 constexpr int64_t kMostSetsTried = 16;    // by exact search
-constexpr int kFewClasses = 20;           // plain annealing comes first up to here
+constexpr int64_t kFewSets = 24, kManySets = 100;
 
 // Term i >= 1 of 1, 1, 2, 1, 1, 2, 4, ...: restarts that are never far from the best fixed length (Luby, Sinclair,
 // Zuckerman, 1993).
@@ -98,21 +98,23 @@ void search_exactly(Incumbent& incumbent, double seconds) {
 }
 
 // Combinations of smaller coverings, difference families, plain annealing and annealing under automorphisms take turns
-// of growing length; small sets, of which many are needed, begin with the families, since plain annealing cannot find
-// exact designs of that length.
+// of growing length. Plain annealing finds designs of few sets and gets more time for them; where many are needed, only
+// what has structure comes near the bound.
 void search_in_turns(Incumbent& incumbent) {
   Random random(incumbent.seed());
   Parts parts(random.bits(), [&] { return incumbent.seconds_left(); });
+  HoleSearch holes(incumbent, parts);
   CombinationSearch combinations(incumbent, parts);
   int64_t attempts = 1;
   double turn = kFirstTurn;
-  const bool small = incumbent.problem().size <= 5 && incumbent.problem().classes > kFewClasses;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
-    if (!small) anneal_down(incumbent, 3 * turn, attempts, random);
-    combinations.run(turn);
-    search_holes(incumbent, parts, small ? 2 * turn : turn, round);
-    if (small) anneal_down(incumbent, turn, attempts, random);
-    anneal_symmetric(incumbent, turn, round);
+    const bool few = incumbent.sets() <= kFewSets, many = incumbent.sets() > kManySets;
+    if (few) anneal_down(incumbent, 3 * turn, attempts, random);
+    holes.run(few ? turn : 2 * turn);
+    holes.run_above_bound(turn, round);
+    combinations.run(many ? 2 * turn : turn);
+    if (!few && !many) anneal_down(incumbent, turn, attempts, random);
+    anneal_symmetric(incumbent, many ? turn / 2 : turn, round);
     search_exactly(incumbent, turn);
   }
 }

@@ -14,8 +14,9 @@ namespace tessera::experts {
 namespace {
 
 constexpr int kMostMixedClasses = 1000;
-constexpr double kOneKindShare = 0.3;  // of the time
-constexpr int kStarts = 3;             // sets grown per greedy step and kind; the best is taken
+constexpr double kOneKindShare = 0.3;               // of the time
+constexpr int64_t kMostKnapsackSteps = 20'000'000;  // for the bound
+constexpr int kStarts = 3;                          // sets grown per greedy step and kind; the best is taken
 
 struct Part {
   std::vector<int> items;
@@ -99,25 +100,36 @@ double share_of_class(const MixedProblem& problem, double own) {
   for (const ExpertKind& kind : problem.kinds) {
     const int size = std::min(kind.size, problem.classes), others = size - 1;
     const double price = kind.cost / size + own;
+    const auto add = [&](int n, int bundle) {
+      const double before = least[static_cast<size_t>(std::max(0, n - bundle * others))];
+      least[static_cast<size_t>(n)] = std::min(least[static_cast<size_t>(n)], before + bundle * price);
+    };
     const int enough = (need + others - 1) / others;
-    int left = kind.most == 0 || kind.most > enough ? enough : static_cast<int>(kind.most);
+    if (kind.most == 0 || kind.most >= enough) {
+      for (int n = 1; n <= need; ++n) add(n, 1);  // ascending: any number of times
+      continue;
+    }
+    int left = static_cast<int>(kind.most);
     for (int bundle = 1; left > 0; left -= bundle, bundle = std::min(2 * bundle, left)) {  // binary splitting
-      for (int n = need; n > 0; --n) {
-        const double before = least[static_cast<size_t>(std::max(0, n - bundle * others))];
-        least[static_cast<size_t>(n)] = std::min(least[static_cast<size_t>(n)], before + bundle * price);
-      }
+      for (int n = need; n > 0; --n) add(n, bundle);
     }
   }
   return least[static_cast<size_t>(need)];
 }
 
 double lower_bound_of(const MixedProblem& problem) {
-  double cost = 0, last_own = -1, share = 0;
   std::vector<double> owns = problem.class_costs;
   owns.resize(static_cast<size_t>(problem.classes), 0);
   std::sort(owns.begin(), owns.end());
+  int largest = 0;
+  for (const ExpertKind& kind : problem.kinds) largest = std::max(largest, std::min(kind.size, problem.classes));
+  const int need = problem.lambda * (problem.classes - 1), fewest = (need + largest - 2) / (largest - 1);
+  // One knapsack per cost of a class; where that takes too long, one in all, and the fewest sets that a class needs.
+  const bool separate = kMostKnapsackSteps / need / static_cast<int64_t>(problem.kinds.size()) > problem.classes;
+  const double without = share_of_class(problem, 0);
+  double cost = 0, last_own = 0, share = without;
   for (const double own : owns) {
-    if (own != last_own) share = share_of_class(problem, own);
+    if (own != last_own) share = separate ? share_of_class(problem, own) : without + own * fewest;
     last_own = own;
     cost += share;
   }

@@ -47,7 +47,7 @@ TEST(HoleDesigns, MeetTheBoundOfSetsOfFour) {
     const CoveringOptions options{.seconds = 60, .seed = 1};
     Incumbent incumbent(problem, options);
     Parts parts(1, [&] { return incumbent.seconds_left(); });
-    search_holes(incumbent, parts, 60, 0);
+    HoleSearch(incumbent, parts).run(60);
     EXPECT_TRUE(incumbent.reached()) << classes;
     EXPECT_GE(count_pairs(incumbent.best().design).lambda_min, 1) << classes;
     EXPECT_LE(count_pairs(incumbent.best().design).size_max, 4) << classes;
@@ -120,7 +120,7 @@ TEST(Parts, CoverEverythingButTheHole) {
   struct Case {
     int classes, hole, size;
   };
-  for (const auto& [classes, hole, size] : {Case{22, 7, 4}, Case{16, 4, 4}, Case{31, 10, 4}, Case{21, 5, 5}}) {
+  for (const auto& [classes, hole, size] : {Case{22, 7, 4}, Case{16, 4, 4}, Case{21, 5, 5}}) {
     const Design* design = nullptr;
     for (int effort = 1; effort < 7 && (design == nullptr || design->sets.empty()); ++effort) {
       design = &parts.with_hole(classes, hole, size, effort);
@@ -162,8 +162,8 @@ Design sorted(Design design) {
 // Every combination, whatever its parts, covers; with groups it has no fewer sets than it was taken to have at best.
 TEST(Combinations, AllCover) {
   for (const CoveringProblem problem : {CoveringProblem{30, 3}, CoveringProblem{61, 4}, CoveringProblem{45, 5},
-                                        CoveringProblem{100, 5}, CoveringProblem{40, 6}, CoveringProblem{37, 8}}) {
-    Parts parts(1, [] { return 0.05; });  // hardly any search
+                                        CoveringProblem{40, 6}, CoveringProblem{37, 8}}) {
+    Parts parts(1, [] { return 0.01; });  // hardly any search
     int64_t built = 0;
     for (const Combination& combination : combinations(problem, parts, 1'000'000)) {
       const Design design = sorted(combination.build(1));

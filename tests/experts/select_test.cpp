@@ -8,6 +8,7 @@
 #include <numeric>
 #include <set>
 
+#include "experts/select/set_cover.h"
 #include "tessera/base/error.h"
 #include "tessera/base/random.h"
 
@@ -110,6 +111,49 @@ TEST(Select, RefusesWrongCosts) {
   EXPECT_THROW(select_experts({.candidates = design, .costs = {std::nan("")}}), Error);
   EXPECT_THROW(select_experts({.candidates = {.classes = 2, .sets = {}}, .costs = {}}), Error);
   EXPECT_THROW(select_experts({.candidates = {.classes = 2, .sets = {{1, 0}}}, .costs = {}}), Error);
+}
+
+// The least cost of a cover of all rows, over all 2^columns choices.
+double cheapest_cover(const SetCover& problem) {
+  double best = std::numeric_limits<double>::infinity();
+  for (uint32_t mask = 0; mask < uint32_t{1} << problem.columns.size(); ++mask) {
+    std::vector<int> cover;
+    std::set<int> rows;
+    for (size_t c = 0; c < problem.columns.size(); ++c) {
+      if ((mask >> c & 1) == 0) continue;
+      cover.push_back(static_cast<int>(c));
+      rows.insert(problem.columns[c].begin(), problem.columns[c].end());
+    }
+    if (static_cast<int64_t>(rows.size()) == problem.rows) best = std::min(best, cost_of(problem, cover));
+  }
+  return best;
+}
+
+TEST(CoverTree, FindsACoverWithinTheBudgetOrThereIsNone) {
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    Random random(seed);
+    SetCover problem{.rows = 70};  // more than one word of bits
+    for (int c = 0; c < 12; ++c) {
+      problem.columns.emplace_back();
+      for (int r = 0; r < 70; ++r) {
+        if (random.uniform() < 0.45 || r % 12 == c) problem.columns.back().push_back(r);
+      }
+      problem.costs.push_back(seed % 2 == 0 ? 1 : 1 + static_cast<double>(random.below(5)));
+    }
+    const double best = cheapest_cover(problem);
+    const std::vector<double> prices = solve_relaxation(problem, 5).prices;
+    for (const std::vector<double>& given : {std::vector<double>{}, prices, std::vector<double>(70, 1e6)}) {
+      std::vector<int> cover;
+      EXPECT_EQ(search_tree(problem, {.budget = best - 0.5, .seconds = 60, .prices = given}, cover), TreeOutcome::none);
+      ASSERT_EQ(search_tree(problem, {.budget = best, .seconds = 60, .prices = given}, cover), TreeOutcome::found);
+      std::set<int> rows;
+      for (const int c : cover) {
+        rows.insert(problem.columns[static_cast<size_t>(c)].begin(), problem.columns[static_cast<size_t>(c)].end());
+      }
+      EXPECT_EQ(rows.size(), 70U);
+      EXPECT_NEAR(cost_of(problem, cover), best, 1e-9);
+    }
+  }
 }
 
 }  // namespace

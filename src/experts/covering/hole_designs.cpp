@@ -15,14 +15,6 @@
 #include "tessera/base/random.h"
 
 namespace tessera::experts {
-namespace {
-
-constexpr int64_t kFirstMoves = 30'000, kMostMoves = 4'000'000;
-constexpr double kHot = 0.5;  // exact designs freeze below the temperature at which coverings do
-constexpr double kMostBases = 30;
-constexpr size_t kFirstLayouts = 6;
-constexpr size_t kMostLayouts = 300;  // kept
-constexpr int kMostCycles = 8;
 
 // What a decomposition covers, and what is filled in later.
 struct Layout {
@@ -36,6 +28,15 @@ struct Layout {
   int classes() const { return rotation.points() + joined; }
   int group_size() const { return rotation.moving() / rotation.groups; }
 };
+
+namespace {
+
+constexpr int64_t kFirstMoves = 30'000, kMostMoves = 4'000'000;
+constexpr double kHot = 0.5;  // exact designs freeze below the temperature at which coverings do
+constexpr double kMostBases = 30;
+constexpr size_t kFirstLayouts = 40;
+constexpr size_t kMostLayouts = 300;  // kept
+constexpr int kMostCycles = 8;
 
 // Groups that one set fills together.
 int packed(int size, int group, int joined) { return joined > 1 ? 1 : std::max(1, (size - joined) / group); }
@@ -69,6 +70,7 @@ class Layouts {
       }
     }
     add_with_centre();
+    if (only_hole_ < 0) add_free();
     std::stable_sort(found_.begin(), found_.end(),
                      [](const Layout& a, const Layout& b) { return a.burden < b.burden; });
     if (found_.size() > kMostLayouts) found_.erase(found_.begin() + kMostLayouts, found_.end());
@@ -129,6 +131,19 @@ class Layouts {
     }
   }
 
+  // A hole of fixed points whose number the known forms of base sets do not allow.
+  void add_free() {
+    for (int hole = 2; hole <= size_ + 1; ++hole) {
+      for (int cycles = 2; cycles <= kMostCycles; ++cycles) {
+        if ((classes_ - hole) % cycles != 0 || (classes_ - hole) / cycles < 2) continue;
+        keep({.rotation = {.cycles = cycles,
+                           .turn = (classes_ - hole) / cycles,
+                           .hole = std::vector<int>(static_cast<size_t>(hole), 1),
+                           .free_form = true}});
+      }
+    }
+  }
+
   int classes_, size_;
   int64_t sets_;
   int only_hole_;
@@ -183,63 +198,80 @@ bool fill(const Layout& layout, int size, Parts& parts, int effort, Design& desi
   return true;
 }
 
-struct Walk {
-  size_t wide = kFirstLayouts;  // layouts tried first; twice as many in every pass
-  int64_t moves = kFirstMoves;
-};
+LayoutWalk start_walk(std::vector<Layout> layouts) {
+  return {.layouts = std::move(layouts), .wide = kFirstLayouts, .next = 0, .moves = kFirstMoves};
+}
+
 // Goes through the layouts again and again, more of them and with longer annealing each time, and hands what covers
-// to `found`, until `stop`.
-void go_through(std::vector<Layout>& layouts, int size, Random& random, const std::function<bool()>& stop,
-                const std::function<bool(const Layout&, const Plan&, Design)>& found, const Walk& walk = {}) {
-  size_t wide = walk.wide;
-  for (int64_t moves = walk.moves; !layouts.empty(); moves = std::min(moves * 3 / 2, kMostMoves), wide *= 2) {
-    for (size_t i = 0; i < std::min(wide, layouts.size()); ++i) {
-      if (stop()) return;
-      prepare(layouts[i], size);
-      const CoveringProblem inner{.classes = layouts[i].group->points(), .size = size};
-      const auto exempt = [&rotation = layouts[i].rotation](int a, int b) { return rotation.left_open(a, b); };
-      for (const Plan& plan : layouts[i].plans) {
+// to `found`, until `stop` or `found` says so.
+void go_through(LayoutWalk& walk, int size, Random& random, const std::function<bool()>& stop,
+                const std::function<bool(const Layout&, const Plan&, Design)>& found) {
+  while (!walk.layouts.empty()) {
+    for (; walk.next < std::min(walk.wide, walk.layouts.size()); ++walk.next) {
+      Layout& layout = walk.layouts[walk.next];
+      prepare(layout, size);
+      const CoveringProblem inner{.classes = layout.group->points(), .size = size};
+      const auto exempt = [&](int a, int b) { return layout.rotation.left_open(a, b); };
+      for (const Plan& plan : layout.plans) {
         if (stop()) return;
         OrbitResult result = anneal_orbits(
-            inner, plan, {.moves = moves, .hot = kHot, .seed = random.bits(), .exempt = exempt, .stop = stop});
-        if (result.cost == 0 && found(layouts[i], plan, std::move(result.design))) return;
+            inner, plan, {.moves = walk.moves, .hot = kHot, .seed = random.bits(), .exempt = exempt, .stop = stop});
+        if (result.cost == 0 && found(layout, plan, std::move(result.design))) return;
       }
     }
-    std::erase_if(layouts, [](const Layout& layout) { return layout.group != nullptr && layout.plans.empty(); });
+    std::erase_if(walk.layouts, [](const Layout& layout) { return layout.group != nullptr && layout.plans.empty(); });
+    walk.moves = std::min(walk.moves * 3 / 2, kMostMoves);
+    walk.wide *= 2;
+    walk.next = 0;
+    if (stop()) return;
   }
 }
 
 }  // namespace
 
-void search_holes(Incumbent& incumbent, Parts& parts, double seconds, uint64_t round) {
-  const CoveringProblem& problem = incumbent.problem();
+HoleSearch::HoleSearch(Incumbent& incumbent, Parts& parts)
+    : incumbent_(incumbent), parts_(parts), random_(Random(incumbent.seed()).split(1'000'003)) {}
+
+HoleSearch::~HoleSearch() = default;
+
+void HoleSearch::go_on(LayoutWalk& walk, double seconds) {
+  const double until = incumbent_.seconds() + seconds;
+  const auto stop = [&] { return incumbent_.stop() || incumbent_.seconds() >= until; };
+  const CoveringProblem& problem = incumbent_.problem();
+  go_through(walk, problem.size, random_, stop, [&](const Layout& layout, const Plan& plan, Design design) {
+    if (!fill(layout, problem.size, parts_, effort_, design)) return false;
+    design.classes = problem.classes;
+    incumbent_.offer(std::move(design), "differences: " + plan.name());
+    return incumbent_.reached();
+  });
+}
+
+void HoleSearch::run(double seconds) {
+  const CoveringProblem& problem = incumbent_.problem();
   if (problem.lambda != 1 || problem.size < 3) return;
-  const double until = incumbent.seconds() + seconds;
-  const auto stop = [&] { return incumbent.stop() || incumbent.seconds() >= until; };
-  Random random = Random(incumbent.seed()).split(round + 1'000'003);
-  const int64_t target = incumbent.target();
-  const int64_t slack = std::array<int64_t, 3>{0, 1 + target / 100, incumbent.sets()}[round % 3];
-  const int64_t sets = std::max(target, std::min(target + slack, incumbent.sets() - 1));
-  std::vector<Layout> layouts = Layouts(problem.classes, problem.size, sets, -1, &parts).all();
-  const int effort = static_cast<int>(round) + 1;
-  go_through(layouts, problem.size, random, stop,
-             [&](const Layout& layout, const Plan& plan, Design design) {
-               if (!fill(layout, problem.size, parts, effort, design)) return false;
-               design.classes = problem.classes;
-               incumbent.offer(std::move(design), "differences: " + plan.name());
-               return incumbent.reached();
-             },
-             {.wide = kFirstLayouts << std::min<uint64_t>(round, 6),
-              .moves = kFirstMoves << std::min<uint64_t>(round / 3, 6)});
+  if (effort_++ == 0) {
+    exact_ = start_walk(Layouts(problem.classes, problem.size, incumbent_.target(), -1, &parts_).all());
+  }
+  go_on(exact_, seconds);
+}
+
+void HoleSearch::run_above_bound(double seconds, uint64_t round) {
+  const CoveringProblem& problem = incumbent_.problem();
+  if (problem.lambda != 1 || problem.size < 3 || incumbent_.reached()) return;
+  const int64_t slack = round % 2 == 1 ? 1 + incumbent_.target() / 100 : incumbent_.sets();
+  const int64_t sets = std::min(incumbent_.target() + slack, incumbent_.sets() - 1);
+  LayoutWalk walk = start_walk(Layouts(problem.classes, problem.size, sets, -1, &parts_).all());
+  walk.wide <<= std::min<uint64_t>(round, 6);
+  go_on(walk, seconds);
 }
 
 Design decompose_around_hole(int classes, int hole, int size, const HoleOptions& options) {
   const Stopwatch watch;
   const auto stop = [&] { return interrupted() || watch.elapsed().wall_ms >= 1000 * options.seconds; };
   Random random(options.seed);
-  std::vector<Layout> layouts = Layouts(classes, size, options.sets, hole, nullptr).all();
+  LayoutWalk walk = start_walk(Layouts(classes, size, options.sets, hole, nullptr).all());
   Design best{.classes = classes, .sets = {}};
-  go_through(layouts, size, random, stop, [&](const Layout&, const Plan&, Design design) {
+  go_through(walk, size, random, stop, [&](const Layout&, const Plan&, Design design) {
     best.sets = std::move(design.sets);
     return true;
   });

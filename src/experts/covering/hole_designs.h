@@ -6,16 +6,45 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "experts/covering/incumbent.h"
 #include "experts/covering/parts.h"
+#include "tessera/base/random.h"
 
 namespace tessera::experts {
 
-// Tries holes and groups, those with fewest base sets first. Of three rounds the first tries only what meets the
-// lower bound, the second what is one percent above it, the third all that has fewer sets than the best so far. lambda
-// = 1 only; ends after `seconds` or when the incumbent stops. `round` varies the random numbers too.
-void search_holes(Incumbent& incumbent, Parts& parts, double seconds, uint64_t round);
+struct Layout;  // what rotates, what is left open, and how base sets may look
+
+// Where a search through layouts stands.
+struct LayoutWalk {
+  std::vector<Layout> layouts;
+  size_t wide = 0, next = 0;  // of this pass
+  int64_t moves = 0;          // of one annealing
+};
+
+// Tries holes and groups, those with fewest base sets first, more of them and for longer in every pass. lambda = 1
+// only.
+class HoleSearch {
+ public:
+  HoleSearch(Incumbent& incumbent, Parts& parts);
+  ~HoleSearch();
+
+  // What meets the lower bound; goes on where the last call stopped. Ends after `seconds` or when the incumbent stops.
+  void run(double seconds);
+
+  // What has fewer sets than the best so far: in odd rounds one percent above the bound, otherwise all.
+  void run_above_bound(double seconds, uint64_t round);
+
+ private:
+  void go_on(LayoutWalk& walk, double seconds);
+
+  Incumbent& incumbent_;
+  Parts& parts_;
+  Random random_;
+  LayoutWalk exact_;
+  int effort_ = 0;
+};
 
 struct HoleOptions {
   int64_t sets = 0;

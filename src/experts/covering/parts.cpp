@@ -9,7 +9,7 @@
 namespace tessera::experts {
 namespace {
 
-constexpr double kFirstSeconds = 0.15;  // of a part's search; doubled with its effort
+constexpr double kFirstSeconds = 0.12;  // of a part's search; doubled with its effort
 constexpr double kShare = 0.3;          // of the time left, at most
 constexpr int kAttempts = 3;            // coverings looked through for a set that serves a hole only
 

@@ -126,7 +126,7 @@ PermutationGroup Rotation::group() const {
 }
 
 std::vector<Plan> rotation_plans(const Rotation& rotation, const PermutationGroup& group, int size, int64_t sets) {
-  if (rotation.centre > 0) {
+  if (rotation.free_form || rotation.centre > 0) {
     std::vector<Plan> plans;
     add_plans(group, {.classes = rotation.points(), .size = size}, sets, sets, plans);
     return plans;
@@ -198,7 +198,10 @@ int64_t hole_bound(int classes, int hole, int size) {
   if (hole <= 1) return classes <= 1 ? 0 : lower_bound(classes, size, 1).sets;
   const int64_t outside = classes - hole;
   const int64_t places = outside * ceil_div(classes - 1, size - 1) + hole * ceil_div(outside, size - 1);
-  return std::max(ceil_div(places, size), ceil_div(pairs_of(classes) - pairs_of(hole), pairs_of(size)));
+  const int64_t counted =
+      std::max(ceil_div(places, size), ceil_div(pairs_of(classes) - pairs_of(hole), pairs_of(size)));
+  // One set more covers a hole of `size` classes or fewer.
+  return hole > size || classes <= size ? counted : std::max(counted, lower_bound(classes, size, 1).sets - 1);
 }
 
 }  // namespace tessera::experts

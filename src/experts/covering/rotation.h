@@ -23,6 +23,7 @@ struct Rotation {
   int groups = 1;                  // above 1: groups of equal size, x modulo `groups` (a divisor of turn)
   bool cycles_are_groups = false;  // or one group per cycle; `groups` equals `cycles` then
   int centre = 0;                  // fixed points that are covered with everything; they come before the hole
+  bool free_form = false;          // base sets of any form, not only the known ones; always so with a centre
 
   int moving() const { return cycles * turn; }
   int hole_points() const;
@@ -33,7 +34,7 @@ struct Rotation {
 };
 
 // Ways to make `sets` sets or a few less of `size` points from base sets of the known forms; `group` is
-// rotation.group(). Empty when differences show that there are none. With a centre, base sets of any form.
+// rotation.group(). Empty when differences show that there are none. In free form base sets are just that.
 std::vector<Plan> rotation_plans(const Rotation& rotation, const PermutationGroup& group, int size, int64_t sets);
 
 // Multisets of cycle lengths that make a hole of `points` points under a rotation.
