@@ -36,8 +36,8 @@ class Run {
       for (int64_t i = 0; i < count; ++i) bits.push_back(to_bits(normal_(random_)));
     };
     fill(queries_, query_rows_ * 2 * kHeadDim);
-    fill(keys_, key_rows_ * kHeadDim);
-    fill(values_, key_rows_ * kHeadDim);
+    fill_in_runs(keys_);
+    fill_in_runs(values_);
     fill(out_, query_rows_ * 2 * kHeadDim);
     for (int64_t i = 0; i < query_rows_ * 2; ++i) lse_.push_back(i % 7 == 3 ? -INFINITY : 4 + normal_(random_));
     out_before_ = out_;
@@ -96,6 +96,17 @@ class Run {
   }
 
  private:
+  // Runs of 64 rows share a part, so that means of tiles differ from each other and from those of groups.
+  void fill_in_runs(std::vector<uint16_t>& bits) {
+    std::vector<float> shared(kHeadDim);
+    for (int64_t row = 0; row < key_rows_; ++row) {
+      for (size_t c = 0; c < kHeadDim; ++c) {
+        if (row % 64 == 0) shared[c] = 1.5F * normal_(random_);
+        bits.push_back(to_bits(shared[c] + normal_(random_)));
+      }
+    }
+  }
+
   void make_problem() {
     problem_.queries = queries_.data();
     problem_.keys = keys_.data();
@@ -199,6 +210,9 @@ class Run {
           mean_key[d] += to_float(keys_[at]) / static_cast<double>(pooled.size());
           mean_value[d] += to_float(values_[at]) / static_cast<double>(pooled.size());
         }
+      }
+      for (std::vector<double>* mean : {&mean_key, &mean_value}) {  // means are kept in the element type
+        for (double& x : *mean) x = to_float(to_bits(static_cast<float>(x)));
       }
       double score = 0;
       for (size_t d = 0; d < kHeadDim; ++d) score += to_float(queries_[row * kHeadDim + d]) * mean_key[d];

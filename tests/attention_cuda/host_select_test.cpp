@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -35,6 +36,39 @@ TEST(ExactMath, ReadsEveryElement) {
     if (!std::isnan(wide)) EXPECT_EQ(element_value(word, false), wide) << bits;
     if (!std::isnan(half)) EXPECT_EQ(element_value(word, true), half) << bits;
   }
+}
+
+// A product of two coded means against the product itself, and its sum within what single precision adds exactly.
+TEST(BlockScore, CodesKeepTheProductOfMeans) {
+  Random random(2);
+  for (int trial = 0; trial < 50; ++trial) {
+    std::array<std::vector<float>, 2> means;
+    std::array<float, 2> largest = {};
+    for (size_t side = 0; side < 2; ++side) {
+      for (int c = 0; c < 256; ++c) {
+        means[side].push_back(static_cast<float>(random.normal()) * (c == 7 ? 4.0F : 1.0F));
+        largest[side] = std::max(largest[side], std::abs(means[side].back()));
+      }
+    }
+    double exact = 0;
+    double norms[2] = {};
+    int64_t dot = 0;
+    for (size_t c = 0; c < 256; ++c) {
+      const float codes[2] = {mean_code(means[0][c], largest[0]), mean_code(means[1][c], largest[1])};
+      EXPECT_LE(std::max(std::abs(codes[0]), std::abs(codes[1])), 255);
+      EXPECT_EQ(codes[0], std::round(codes[0]));
+      dot += static_cast<int64_t>(codes[0]) * static_cast<int64_t>(codes[1]);
+      exact += double{means[0][c]} * means[1][c];
+      for (size_t side = 0; side < 2; ++side) norms[side] += double{means[side][c]} * means[side][c];
+    }
+    EXPECT_LT(std::abs(dot), 1 << 24);
+    const float score = pair_score(static_cast<float>(dot), mean_step(largest[0]), mean_step(largest[1]), 1);
+    // Rounding to a code is off by a half of largest / 255 at most, 1/sqrt(12) on the average.
+    EXPECT_NEAR(score * std::log(2.0), exact, 0.0025 * std::sqrt(norms[0] * norms[1]));
+  }
+  EXPECT_EQ(mean_code(0, 0), 0);
+  const uint32_t weights = pair_weight(3, 5) + pair_weight(5, 5);
+  EXPECT_NEAR(tile_score(5, weights), std::log(std::exp2(3.0) + std::exp2(5.0)), 1e-5);
 }
 
 struct Shape {

@@ -122,7 +122,8 @@ int32_t crossover_from(const std::vector<CrossoverTime>& times) {
     const double part = std::log(before / kSelectionShare) / std::log(before / std::max(share, 1e-9));
     const double ratio = static_cast<double>(times[i].rows) / times[i - 1].rows;
     const double rows = times[i - 1].rows * std::pow(ratio, part);
-    return std::min(times[i].rows, static_cast<int32_t>(std::ceil(rows / kQueryTile)) * kQueryTile);
+    const auto tiles = static_cast<int32_t>(std::ceil(rows / kQueryTile - 1e-6));  // what rounding adds is no tile
+    return std::min(times[i].rows, tiles * kQueryTile);
   }
   return times.back().rows;
 }

@@ -1,7 +1,6 @@
 #include <cub/device/device_scan.cuh>
 
 #include "attention/cuda/line_lists_launch.h"
-#include "attention/cuda/list_ends.cuh"
 
 namespace tessera::attention::cuda {
 namespace {
@@ -67,6 +66,12 @@ __global__ void cut_kernel(TileRule rule, int32_t query_tiles, int64_t pitch, Li
   const int64_t head = blockIdx.y;
   lists.column_cut[head * pitch + tile] =
       column_cut(rule, tile, lists.columns + head * lists.column_stride, lists.column_count[head]);
+}
+
+// Lists that did not fit end where the room ends.
+__global__ void clamp_kernel(int32_t* begin, int64_t count, int64_t capacity) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count && begin[i] > capacity) begin[i] = static_cast<int32_t>(capacity);
 }
 
 }  // namespace
@@ -160,11 +165,15 @@ int begin_lists(const LineLists& lists, int64_t count, void* stream_handle) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
   cudaMemsetAsync(lists.overflow, 0, sizeof(uint32_t), stream);
   cudaMemsetAsync(lists.counts + count, 0, sizeof(int32_t), stream);
-  return scan_counts(lists, count, stream);
+  std::size_t bytes = lists.scan_bytes;
+  return cub::DeviceScan::ExclusiveSum(lists.scan, bytes, lists.counts, lists.tile_begin, static_cast<int>(count + 1),
+                                       stream);
 }
 
 int end_lists(const LineLists& lists, int64_t count, void* stream) {
-  return clamp_ends(lists, count, static_cast<cudaStream_t>(stream));
+  clamp_kernel<<<static_cast<unsigned>((count + 256) / 256), 256, 0, static_cast<cudaStream_t>(stream)>>>(
+      lists.tile_begin, count + 1, lists.tile_capacity);
+  return cudaGetLastError();
 }
 
 int build_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream) {

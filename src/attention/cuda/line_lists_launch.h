@@ -99,7 +99,7 @@ TESSERA_SIMT inline TileRule rule_of_head(TileRule rule, int64_t head) {
 int build_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream);
 
 // The same in steps, for several sequences whose lists lie in one array: columns, distances, flags and counts of each;
-// begin_lists() over all lists; the tiles of each; end_lists().
+// begin_lists(), where all `count` lists begin; the tiles of each; end_lists(), which cuts what did not fit.
 int count_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream);
 int write_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream);
 int begin_lists(const LineLists& lists, int64_t count, void* stream);

@@ -34,17 +34,16 @@ struct Block {
   }
 
   // Integers only: their sum does not depend on the order.
-  TESSERA_SIMT static void add(uint32_t* to, uint32_t value) {
+  TESSERA_SIMT static void add(uint64_t* to, uint64_t value) {
 #if defined(__CUDA_ARCH__)
-    atomicAdd(to, value);
+    atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
 #else
     *to += value;
 #endif
   }
-
-  TESSERA_SIMT static void add(uint64_t* to, uint64_t value) {
+  TESSERA_SIMT static void add(uint32_t* to, uint32_t value) {
 #if defined(__CUDA_ARCH__)
-    atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+    atomicAdd(to, value);
 #else
     *to += value;
 #endif
