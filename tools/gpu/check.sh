@@ -111,9 +111,9 @@ stage_sanitize() {
   for name in memcheck racecheck; do
     rung "$name decode" 120 "$sanitizer" --tool $name --error-exitcode 9 "$build/decode_check" --small
   done
-  rung "memcheck selection" 120 "$sanitizer" --tool memcheck --kernel-name kns=tessera --error-exitcode 9 \
+  rung "memcheck selection" 180 "$sanitizer" --tool memcheck --kernel-name kns=tessera --error-exitcode 9 \
     python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
-  rung "racecheck selection" 150 "$sanitizer" --tool racecheck --kernel-name kns=tessera --error-exitcode 9 \
+  rung "racecheck selection" 180 "$sanitizer" --tool racecheck --kernel-name kns=tessera --error-exitcode 9 \
     python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
   rung "racecheck mma.sync tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile mma
 }
