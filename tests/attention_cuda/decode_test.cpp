@@ -508,26 +508,39 @@ TEST(DecodeSelect, ABudgetOfAllPagesIsDense) {
   EXPECT_EQ(some.out(), all.out());
 }
 
-TEST(DecodeSelect, LargestWithTiesByLowerIndexInAnyOrderOfThreads) {
+// Few values often; many values; nearly all in one bin beside one far away, some equal; nothing finite.
+std::vector<std::vector<float>> kinds_of_scores(int32_t size) {
   std::mt19937_64 random(5);
+  std::normal_distribution<float> normal(30, 4);
+  std::vector<std::vector<float>> kinds(4, std::vector<float>(static_cast<std::size_t>(size), INFINITY));
+  for (std::size_t i = 0; i < kinds[0].size(); ++i) {
+    kinds[0][i] = static_cast<float>(static_cast<int>(random() % 13)) - 6.0F;
+    kinds[1][i] = normal(random);
+    kinds[2][i] = 1.0F + static_cast<float>(random() % 900) * 0x1p-20F;
+  }
+  kinds[0].front() = kinds[1].back() = INFINITY;
+  kinds[2].back() = -1e30F;
+  return kinds;
+}
+
+TEST(DecodeSelect, LargestWithTiesByLowerIndexInAnyOrderOfThreads) {
   for (const int32_t size : {1, 2, 31, 1023, 1024, 1025, 5000}) {
-    std::vector<float> scores(static_cast<std::size_t>(size));
-    for (float& x : scores) x = static_cast<float>(static_cast<int>(random() % 13)) - 6.0F;
-    scores.front() = INFINITY;
-    for (const int32_t count : {1, size / 3, size - 1, size, size + 1}) {
-      if (count < 1) continue;
-      std::vector<int32_t> wanted(static_cast<std::size_t>(size));
-      std::iota(wanted.begin(), wanted.end(), 0);
-      std::stable_sort(wanted.begin(), wanted.end(), [&](int32_t a, int32_t b) {
-        return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
-      });
-      wanted.resize(static_cast<std::size_t>(std::min(count, size)));
-      std::sort(wanted.begin(), wanted.end());
-      for (const bool descending : {false, true}) {
-        std::vector<int32_t> selected(wanted.size(), -1);
-        SelectShared shared;
-        select_largest({.descending = descending}, scores.data(), size, count, selected.data(), shared);
-        EXPECT_EQ(selected, wanted) << size << " scores, " << count << " kept";
+    for (const std::vector<float>& scores : kinds_of_scores(size)) {
+      for (const int32_t count : {1, size / 16, size / 3, size - 1, size, size + 1}) {
+        if (count < 1) continue;
+        std::vector<int32_t> wanted(static_cast<std::size_t>(size));
+        std::iota(wanted.begin(), wanted.end(), 0);
+        std::stable_sort(wanted.begin(), wanted.end(), [&](int32_t a, int32_t b) {
+          return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
+        });
+        wanted.resize(static_cast<std::size_t>(std::min(count, size)));
+        std::sort(wanted.begin(), wanted.end());
+        for (const bool descending : {false, true}) {
+          std::vector<int32_t> selected(wanted.size(), -1);
+          SelectShared shared;
+          select_largest({.descending = descending}, scores.data(), size, count, selected.data(), shared);
+          EXPECT_EQ(selected, wanted) << size << " scores, " << count << " kept";
+        }
       }
     }
   }

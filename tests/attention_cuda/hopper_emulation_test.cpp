@@ -147,7 +147,7 @@ class Run {
         std::shuffle(rows.begin(), rows.end(), random);
         rows.resize(static_cast<size_t>(setup_.columns));
         std::sort(rows.begin(), rows.end());
-        rows.resize(static_cast<size_t>(lists_.stride), 1 << 30);
+        rows.resize(static_cast<size_t>(lists_.stride), h % 2 == 0 ? 0 : 1 << 30);  // never read as columns
         lists_.columns.insert(lists_.columns.end(), rows.begin(), rows.end());
       }
     }
@@ -185,8 +185,9 @@ class Run {
     int parts = units > setup_.parts ? setup_.parts : 1;
     for (int part = 0; part < parts; ++part) {
       int first = part_begin(units, parts, part);
-      lists_.items.push_back({head * problem_.query_tiles + t, first, part_begin(units, parts, part + 1) - first,
-                              parts > 1 ? slots_++ : -1});
+      int count = part_begin(units, parts, part + 1) - first;
+      lists_.items.push_back({head * problem_.query_tiles + t, first, count, parts > 1 ? slots_++ : -1,
+                              count > 0 ? static_cast<int32_t>(random() % static_cast<uint32_t>(count)) : 0});
     }
   }
 

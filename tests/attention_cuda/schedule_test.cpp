@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
+#include <queue>
 #include <random>
 #include <set>
 
+#include "attention/cuda/list_phases.h"
 #include "attention/cuda/list_plan.h"
 #include "attention/cuda/problem.h"
 
@@ -136,6 +139,77 @@ TEST(CudaSchedule, HeavierItemsComeInEarlierClasses) {
     EXPECT_GE(cost_class(units), 0);
   }
   EXPECT_GE(cost_class(0x7fffffff), 0);
+}
+
+// How far the walks of running items are from each other's phase, by the mean vector on the circle: 1 is together, 0
+// anywhere. Blocks take the items in order, each when it ends one; a unit takes one step, give or take 2 % per item.
+double togetherness(const std::vector<WorkItem>& items, int blocks) {
+  struct Running {
+    double begin, end;
+    size_t item;
+    bool operator<(const Running& other) const { return end > other.end; }
+  };
+  std::mt19937 random(3);
+  std::uniform_real_distribution<double> pace(0.98, 1.02);
+  std::priority_queue<Running> running;
+  std::vector<Running> all;
+  for (size_t i = 0; i < items.size(); ++i) {
+    double begin = 0;
+    if (running.size() == static_cast<size_t>(blocks)) {
+      begin = running.top().end + kItemOverhead;
+      running.pop();
+    }
+    all.push_back({begin, begin + items[i].count * pace(random), i});
+    running.push(all.back());
+  }
+  double sum = 0;
+  int samples = 0;
+  const double last = all[all.size() - static_cast<size_t>(blocks)].begin;
+  for (double time = last / 2; time < last; time += last / 200, ++samples) {
+    double x = 0, y = 0;
+    int walking = 0;
+    for (const Running& each : all) {
+      if (time < each.begin || time >= each.end) continue;
+      const WorkItem& item = items[each.item];
+      const double angle =
+          2 * M_PI * ((time - each.begin) / (each.end - each.begin) + static_cast<double>(item.first) / item.count);
+      x += std::cos(angle);
+      y += std::sin(angle);
+      ++walking;
+    }
+    sum += std::hypot(x, y) / walking;
+  }
+  return sum / samples;
+}
+
+TEST(CudaSchedule, WalksAreInPhase) {
+  for (const int blocks : {37, 132}) {
+    std::mt19937 random(8);
+    std::normal_distribution<double> units(200, 12);
+    std::vector<WorkItem> items(static_cast<size_t>(blocks) * 40);
+    for (WorkItem& item : items) item.count = static_cast<int32_t>(units(random));
+    const double before = togetherness(items, blocks);
+    auto shared = std::make_unique<PhaseShared>();
+    for (const bool descending : {false, true}) {
+      std::vector<WorkItem> planned = items;
+      plan_phases(PhaseBlock{descending}, planned.data(), static_cast<int32_t>(planned.size()), blocks, *shared);
+      for (const WorkItem& item : planned) {
+        EXPECT_GE(item.first, 0);
+        EXPECT_LT(item.first, item.count);
+      }
+      EXPECT_GT(togetherness(planned, blocks), 0.95) << blocks << " blocks, " << before << " before";
+    }
+    EXPECT_LT(before, 0.6);
+  }
+}
+
+TEST(CudaSchedule, PhasesOfEmptyAndFewItems) {
+  std::vector<WorkItem> items(5);
+  items[3].count = 7;
+  auto shared = std::make_unique<PhaseShared>();
+  plan_phases(PhaseBlock{}, items.data(), 5, 2, *shared);
+  for (const WorkItem& item : items) EXPECT_LE(item.first, item.count > 0 ? item.count - 1 : 0);
+  plan_phases(PhaseBlock{}, items.data(), 0, 2, *shared);
 }
 
 }  // namespace

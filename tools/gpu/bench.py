@@ -1,6 +1,7 @@
 """Error and speed of CUDA attention against cuDNN and FlashAttention-2 through PyTorch, in one process.
 
     python3 tools/gpu/bench.py LIBRARY OUT_DIR [--stages error,dense,lists,lines] [--lengths 8192,32768,131072] [--seconds 1.0]
+                                [--minference DIRECTORY of its unpacked source archive] [--heads 32,8]
 
 Writes OUT_DIR/STAGE.json: machine, driver, clocks, and per row the repeats with median, quartiles and extremes; prints a table.
 Inputs are N(0, 1) in bf16, head_dim 128, four query heads per KV head; times are per call and per query head. Long lengths use
@@ -39,8 +40,11 @@ def machine():
             "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "seed": SEED}
 
 
+HEADS = None  # for all lengths
+
+
 def heads_for(length):
-    return (32, 8) if length <= 32768 else (8, 2) if length <= 131072 else (4, 1)
+    return HEADS or (32, 8) if length <= 32768 else (8, 2) if length <= 131072 else (4, 1)
 
 
 def timed(call, seconds):
@@ -246,6 +250,23 @@ def choosing_and(call, library, inputs):
     return everything
 
 
+def minference_row(attention, inputs, lines, length, seconds, flop):
+    """MInference's own kernels on the same lines; they know no grouped heads, so keys and values are repeated beforehand."""
+    heads = len(lines)
+    q, k, v = (t.transpose(0, 1).unsqueeze(0).contiguous() for t in (inputs.q, inputs.k, inputs.v))
+    k, v = (t.repeat_interleave(heads // t.shape[1], dim=1) for t in (k, v))
+    columns = torch.stack([c for _, c in lines]).unsqueeze(0).to(torch.int32).cuda()
+    chosen = [d.nonzero().flatten() for d, _ in lines]
+    most = max(len(c) for c in chosen)  # runs may overlap: the longest distance fills up
+    distances = torch.stack([torch.nn.functional.pad(c, (0, most - len(c)), value=int(c[-1])) for c in chosen])
+    distances = distances.unsqueeze(0).to(torch.int32).cuda()
+    call = lambda: attention(q, k, v, columns, distances)
+    out = call()[0].transpose(0, 1)
+    difference = ((out - inputs.out).float().norm() / inputs.out.float().norm()).item()
+    return row(f"lines {length} minference", timed(call, seconds), flop, heads, length=length, who="minference 0.1.6.0, Triton",
+               difference_from_ours=difference)
+
+
 def stage_lines(library, options):
     """MInference's (1000, 6096) lines: tiles of the diagonals plus 1,000 columns; planning and gathering included."""
     rows = []
@@ -278,6 +299,8 @@ def stage_lines(library, options):
                 rows.append(row(f"lines {length} everything 128x{key_tile}", timed(everything, options.seconds), flop, heads,
                                 length=length, key_tile=key_tile, choosing="vertical_slash(1000, 6096)"))
                 del everything
+                if options.minference:
+                    rows.append(minference_row(options.minference, inputs, lines, length, options.seconds, flop))
             torch.cuda.empty_cache()
     return rows
 
@@ -289,7 +312,15 @@ def main():
     parser.add_argument("--stages", default="error,dense,lists,lines")
     parser.add_argument("--lengths", default="8192,32768,131072")
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--minference")
+    parser.add_argument("--heads", help="query heads, KV heads; otherwise fewer for long lengths")
     options = parser.parse_args()
+    if options.heads:
+        global HEADS
+        HEADS = tuple(int(x) for x in options.heads.split(","))
+    if options.minference:
+        import rivals
+        options.minference = rivals.minference(options.minference)
     options.lengths = [int(x) for x in options.lengths.split(",")]
     library = tessera_cuda.Library(os.path.abspath(options.library))
     os.makedirs(options.out, exist_ok=True)

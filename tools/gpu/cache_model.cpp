@@ -1,27 +1,32 @@
 // Predicts which share of listed key tiles misses the L2 cache, by the order of items and the start of their walks.
 //
-//   g++ -O2 -std=c++20 tools/gpu/cache_model.cpp -o cache_model && ./cache_model QUERY_TILES random|lines CACHE_MB
+//   g++ -O2 -std=c++20 -Isrc -Iinclude tools/gpu/cache_model.cpp -o cache_model
+//   ./cache_model QUERY_TILES random|lines CACHE_MB
 //
 // Four query heads of one KV head of 128 channels. 132 blocks take items from a counter; a unit takes one step (10 %
-// jitter), the start of an item three; the cache drops what was used longest ago. `random`: 5 % of the 128x128 tiles;
-// `lines`: MInference's (1000, 6096) in tiles of 128x64. No GPU is needed; 1,024 query tiles take 1 s, 8,192 half a
-// minute.
+// jitter, and blocks differ by 2 %), the start of an item three; the cache drops what was used longest ago. `random`: 5
+// % of the 128x128 tiles; `lines`: MInference's (1000, 6096) in tiles of 128x64. No GPU is needed; 1,024 query tiles
+// take 1 s, 8,192 half a minute.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <list>
+#include <memory>
 #include <queue>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "attention/cuda/list_phases.h"
+
 namespace {
+
+namespace cuda = tessera::attention::cuda;
+using cuda::cost_class;
 
 constexpr int kHeads = 4;
 constexpr int kBlocks = 132;
-constexpr int kItemCost = 3;  // steps
-constexpr int kClasses = 20;  // powers of two of an item's units, heaviest first
 constexpr int kColumnUnits = 8;
 
 struct Lists {
@@ -92,25 +97,17 @@ class Cache {
   int room_;
 };
 
-struct Item {
-  int row, begin, count, first;
-};
+using Item = cuda::WorkItem;
 
 enum class Order { by_head, like_dense };
 enum class Start { last_tile, aligned };
-
-int cost_class(int units) {
-  int level = 0;
-  for (; units > 1; units >>= 1) ++level;
-  return kClasses - 1 - level;
-}
 
 std::vector<Item> items_of(const Lists& lists, Order order) {
   const int rows = kHeads * lists.query_tiles;
   int64_t total = 0;
   for (int row = 0; row < rows; ++row) total += lists.units(row);
   const auto limit = static_cast<int>(std::max((2 * total + rows - 1) / rows, (2 * total + 1023) / 1024));
-  std::vector<std::vector<Item>> classes(kClasses);
+  std::vector<std::vector<Item>> classes(cuda::kCostClasses);
   for (int index = 0; index < rows; ++index) {
     const int row =
         order == Order::by_head ? index : index % kHeads * lists.query_tiles + lists.query_tiles - 1 - index / kHeads;
@@ -119,7 +116,7 @@ std::vector<Item> items_of(const Lists& lists, Order order) {
     for (int part = 0; part < parts; ++part) {
       const int begin = units * part / parts;
       const int count = units * (part + 1) / parts - begin;
-      classes[cost_class(count)].push_back({row, begin, count, 0});
+      classes[cost_class(count)].push_back({row, begin, count, -1, 0});
     }
   }
   std::vector<Item> items;
@@ -127,50 +124,33 @@ std::vector<Item> items_of(const Lists& lists, Order order) {
   return items;
 }
 
-// As many items as there are blocks are a wave, which begins as blocks become free. A walk begins at the share that
-// those beside it are expected to have done: the phase advances by the time between waves over the time of an item.
 void align(std::vector<Item>& items) {
-  std::vector<double> free_at(kBlocks);
-  double phase = 0, begun = 0, duration = 1;
-  for (size_t wave = 0; wave < items.size(); wave += kBlocks) {
-    std::sort(free_at.begin(), free_at.end());
-    const size_t size = std::min<size_t>(kBlocks, items.size() - wave);
-    double start = 0, length = 0;
-    for (size_t i = 0; i < size; ++i) {
-      start += free_at[i] / size;
-      length += (items[wave + i].count + kItemCost) / static_cast<double>(size);
-    }
-    if (wave > 0) phase += (start - begun) / duration;
-    begun = start;
-    duration = length;
-    for (size_t i = 0; i < size; ++i) {
-      const double at = phase + (free_at[i] - start) / length;
-      items[wave + i].first = static_cast<int>((at - std::floor(at)) * items[wave + i].count);
-      free_at[i] += items[wave + i].count + kItemCost;
-    }
-  }
+  auto shared = std::make_unique<cuda::PhaseShared>();
+  cuda::plan_phases(cuda::PhaseBlock{}, items.data(), static_cast<int32_t>(items.size()), kBlocks, *shared);
 }
 
 double miss_share(const Lists& lists, const std::vector<Item>& items, int cache_mb) {
   struct Block {
     double time;
     int item, step;
+    double pace;  // time of a step
     bool operator<(const Block& other) const { return time > other.time; }
   };
   Cache cache(lists.query_tiles * lists.tiles_per_unit, cache_mb * 16 * lists.tiles_per_unit);
   std::mt19937 random(3);
   std::uniform_real_distribution<double> jitter(-0.1, 0.1);
+  std::uniform_real_distribution<double> pace(0.98, 1.02);
   std::priority_queue<Block> blocks;
   const int count = static_cast<int>(items.size());
   int next = 0;
-  for (; next < std::min(kBlocks, count); ++next) blocks.push({0.5 + jitter(random), next, 0});
+  for (; next < std::min(kBlocks, count); ++next) blocks.push({0.5 + jitter(random), next, 0, pace(random)});
   int64_t units = 0, missed = 0;
   while (!blocks.empty()) {
     const Block block = blocks.top();
     blocks.pop();
     const Item& item = items[block.item];
     if (block.step >= item.count) {
-      if (next < count) blocks.push({block.time + kItemCost, next++, 0});
+      if (next < count) blocks.push({block.time + cuda::kItemOverhead, next++, 0, block.pace});
       continue;
     }
     const int unit = item.begin + (item.first + block.step) % item.count;
@@ -180,7 +160,7 @@ double miss_share(const Lists& lists, const std::vector<Item>& items, int cache_
       if (at < static_cast<int>(list.size())) missed += !cache.hit(list[at]);
     }
     ++units;
-    blocks.push({block.time + 1 + jitter(random), block.item, block.step + 1});
+    blocks.push({block.time + block.pace * (1 + jitter(random)), block.item, block.step + 1, block.pace});
   }
   return static_cast<double>(missed) / static_cast<double>(units * lists.tiles_per_unit);
 }

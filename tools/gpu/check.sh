@@ -109,15 +109,16 @@ stage_sanitize() {
   for name in tile lists lists64 columns; do
     rung "memcheck $name" 90 "$sanitizer" --tool memcheck --error-exitcode 9 "$build/ladder_attention" "$name"
   done
-  rung "racecheck tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile
+  for name in tile groups lists lists64 columns split; do
+    rung "racecheck $name" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" "$name"
+  done
   for name in memcheck racecheck; do
     rung "$name decode" 120 "$sanitizer" --tool $name --error-exitcode 9 "$build/decode_check" --small
   done
-  # racecheck does not follow the copy engine's barriers, so the attention kernel itself is left to the rungs above.
-  rung "memcheck selection" 120 "$sanitizer" --tool memcheck --kernel-name kns=tessera --error-exitcode 9 \
+  rung "memcheck selection" 180 "$sanitizer" --tool memcheck --kernel-name kns=tessera --error-exitcode 9 \
     python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
-  rung "racecheck selection" 120 "$sanitizer" --tool racecheck --kernel-name-exclude kns=hopper_attention \
-    --error-exitcode 9 python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
+  rung "racecheck selection" 180 "$sanitizer" --tool racecheck --kernel-name kns=tessera --error-exitcode 9 \
+    python3 tools/gpu/selection_check.py "$build/libtessera_cuda.so" quick
   rung "racecheck mma.sync tile" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" tile mma
 }
 stage_bench() {

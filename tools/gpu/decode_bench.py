@@ -1,6 +1,6 @@
 """Speed of CUDA decode at long context against PyTorch's attention and the copy bandwidth, in one process.
 
-    python3 tools/gpu/decode_bench.py LIBRARY OUT_DIR [--length 131072] [--repeats 30] [--rivals 1]
+    python3 tools/gpu/decode_bench.py LIBRARY OUT_DIR [--length 131072] [--repeats 30] [--rivals 1] [--flashinfer 0]
 
 Batch 1, 32 query heads, 8 KV heads, head_dim 128, inputs N(0, 1) in bf16, pages of 64 rows in a shuffled order. Every figure is
 the time of one step in a CUDA graph of four steps over four caches, together larger than the L2 cache, also with selected pages.
@@ -175,6 +175,27 @@ def rivals(report, length):
             report.rows.append({"name": f"PyTorch SDPA {name}, bf16", "who": name, "refused": str(error).splitlines()[0]})
 
 
+def flashinfer(report, length):
+    import rivals as packages
+    generator = torch.Generator(device="cuda").manual_seed(SEED)
+    pages = (length + PAGE - 1) // PAGE
+    steps, outs = [], []
+    for _ in range(CACHES):
+        q = torch.randn(1, HEADS, HEAD_DIM, device="cuda", generator=generator).bfloat16()
+        k, v = (torch.randn(pages, PAGE, KV_HEADS, HEAD_DIM, device="cuda", generator=generator).bfloat16() for _ in range(2))
+        order = torch.randperm(pages, device="cuda", generator=generator).to(torch.int32)
+        steps.append(packages.flashinfer_decode(q, k, v, order, length))
+        rows = lambda x: x[order.long()].reshape(1, -1, KV_HEADS, HEAD_DIM)[:, :length].transpose(1, 2)
+        if not outs:
+            exact = torch.nn.functional.scaled_dot_product_attention(q.transpose(0, 1).unsqueeze(0), rows(k), rows(v),
+                                                                     enable_gqa=True)
+            outs.append(exact[0, :, 0])
+    error = ((steps[0]()[0] - outs[0]).float().norm() / outs[0].float().norm()).item()
+    import flashinfer as package
+    report.add("flashinfer, bf16 pages", steps, 2 * 2 * KV_HEADS * length * HEAD_DIM, who="flashinfer",
+               version=package.__version__, difference_from_torch=error)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library")
@@ -182,6 +203,7 @@ def main():
     parser.add_argument("--length", type=int, default=131072)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--rivals", type=int, default=1)
+    parser.add_argument("--flashinfer", type=int, default=0, help="1: also flashinfer-python, which must be installed")
     options = parser.parse_args()
     library = tessera_cuda_decode.Library(os.path.abspath(options.library))
     report = Report(options.repeats)
@@ -189,6 +211,8 @@ def main():
     ours(report, library, options.length)
     if options.rivals:
         rivals(report, options.length)
+    if options.flashinfer:
+        flashinfer(report, options.length)
     os.makedirs(options.out, exist_ok=True)
     path = os.path.join(options.out, "decode.json")
     with open(path + ".part", "w") as file:

@@ -348,6 +348,7 @@ int main(int count, char** words) {
     };
     cases.insert(cases.end(), more.begin(), more.end());
   }
+  if (count > 1 && !small) std::erase_if(cases, [&](const Case& c) { return c.name != std::string(words[1]); });
   int failures = 0;
   for (const Case& c : cases) {
     try {

@@ -267,6 +267,7 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
                      .column_keep = memory.column_keep,
                      .column_keys = memory.column_keys,
                      .column_values = memory.column_values,
+                     .blocks = multiprocessors(),
                      .stream = stream};
   check_cuda(cudaMemsetAsync(memory.counters, 0, kCounters * sizeof(int), stream), "clearing the counters");
   if (columns) check_cuda(launch_column_keep(plan), "launching the column marks");
@@ -282,6 +283,7 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
   HopperMaps maps = make_maps(arguments, work.key_tile);
   gather_columns(plan, maps, half_precision);
   check_cuda(launch_plan(plan), "launching the plan");
+  if (phases_pay(problem)) check_cuda(launch_phases(plan), "launching the plan's phases");
   launch_hopper_kernel({.problem = problem,
                         .work = lists,
                         .maps = &maps,

@@ -155,6 +155,12 @@ DecodeProblem make_problem(const DecodeArguments& arguments, void* memory, size_
     problem.selection = scratch.take<int32_t>(lists * problem.budget);
     problem.arrivals = scratch.take<int32_t>(lists * problem.passes);
     if (arguments.selected != nullptr) problem.selection = arguments.selected;
+    constexpr int64_t kCache = int64_t{40} << 20;  // of the 50 MB of L2
+    const PageBytes page = page_bytes(cache.format, cache.head_dim);
+    if (lists * problem.budget * (page.key + page.value) <= kCache) {
+      problem.prefetch_bytes[0] = static_cast<int32_t>(page.key);
+      problem.prefetch_bytes[1] = static_cast<int32_t>(page.value);
+    }
   }
   bytes = scratch.used();
   return problem;

@@ -9,14 +9,6 @@
 #include "attention/cuda/decode_format.h"
 #include "attention/cuda/decode_problem.h"
 
-#if defined(__CUDACC__)
-#define TESSERA_UNROLL _Pragma("unroll")
-#define TESSERA_BATCHED _Pragma("unroll 8")
-#else
-#define TESSERA_UNROLL
-#define TESSERA_BATCHED
-#endif
-
 namespace tessera::attention::cuda {
 
 TESSERA_SIMT inline float minus_infinity() { return -INFINITY; }

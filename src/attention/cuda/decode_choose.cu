@@ -8,46 +8,56 @@ namespace {
 
 constexpr int kCachedHeads = 16;  // of a group, kept in shared memory
 
-// Upper bounds of pages `start`, `start` + step and so on of a list; eight threads a page. All threads of the block.
+// One KV head of one sequence.
+struct List {
+  const DecodeProblem& problem;
+  int32_t sequence, head, pages;
+  const int32_t* table;
+
+  __device__ __forceinline__ List(const DecodeProblem& of, int32_t list)
+      : problem(of),
+        sequence(list / of.kv_heads),
+        head(list % of.kv_heads),
+        pages(pages_of(of, sequence)),
+        table(of.table + (of.table_heads == 1 ? sequence : list) * int64_t{of.table_stride}) {}
+
+  // Beyond the sequence's pages the table may hold anything; it is read without waiting for their number.
+  __device__ __forceinline__ int32_t entry(int32_t page) const { return page < problem.table_stride ? table[page] : 0; }
+  __device__ __forceinline__ int64_t in_pools(int32_t entry) const {
+    return problem.table_heads == 1 ? int64_t{entry} * problem.kv_heads + head : entry;
+  }
+  __device__ __forceinline__ bool has_bound(int32_t page) const {
+    return page < pages && !is_forced(problem, page, pages);
+  }
+};
+
+struct GroupQueries {
+  const uint16_t* rows;
+  int64_t stride;
+};
+
+// The group's queries, as a rule copied into `cached`. All threads of the block; __syncthreads() must follow.
 template <int kDim>
-__device__ __forceinline__ void score_pages(const DecodeProblem& problem, int32_t list, int32_t start, int32_t step,
-                                            uint16_t* cached_queries) {
-  const int32_t sequence = list / problem.kv_heads;
-  const int32_t head = list % problem.kv_heads;
-  const int32_t pages = pages_of(problem, sequence);
-  const int32_t* table = problem.table + (problem.table_heads == 1 ? sequence : list) * int64_t{problem.table_stride};
-  const uint16_t* queries =
-      problem.queries + sequence * problem.query_stride[0] + head * problem.group * problem.query_stride[1];
-  const auto offset = static_cast<int32_t>(threadIdx.x) / kBoundLanes;
+__device__ __forceinline__ GroupQueries cache_queries(const List& list, uint16_t* cached) {
+  const DecodeProblem& problem = list.problem;
+  const int64_t stride = problem.query_stride[1];
+  const uint16_t* from = problem.queries + list.sequence * problem.query_stride[0] + list.head * problem.group * stride;
+  if (problem.group > kCachedHeads) return {from, stride};
+  for (int i = static_cast<int>(threadIdx.x); i < problem.group * kDim / 8; i += static_cast<int>(blockDim.x)) {
+    reinterpret_cast<uint4*>(cached)[i] = *reinterpret_cast<const uint4*>(from + i * 8 / kDim * stride + i * 8 % kDim);
+  }
+  return {cached, kDim};
+}
+
+// Upper bound of the page of this eight threads; infinite without `bounds`. All threads of the warp.
+template <int kDim>
+__device__ __forceinline__ float score(const GroupQueries& queries, int32_t heads, const uint8_t* bounds) {
   const auto lane = static_cast<int>(threadIdx.x) % kWarp;
-  const auto bounds_of = [&](int32_t page) -> const uint8_t* {
-    if (page >= pages || is_forced(problem, page, pages)) return nullptr;
-    const int64_t at = problem.table_heads == 1 ? int64_t{table[page]} * problem.kv_heads + head : table[page];
-    return problem.bounds + at * 4 * kDim;
-  };
-  Lanes<const uint8_t*> bounds;
-  bounds[lane] = bounds_of(start + offset);
-  int64_t head_stride = problem.query_stride[1];
-  if (problem.group <= kCachedHeads) {
-    for (int i = static_cast<int>(threadIdx.x); i < problem.group * kDim / 8; i += static_cast<int>(blockDim.x)) {
-      reinterpret_cast<uint4*>(cached_queries)[i] =
-          *reinterpret_cast<const uint4*>(queries + i * 8 / kDim * head_stride + i * 8 % kDim);
-    }
-    __syncthreads();
-    queries = cached_queries;
-    head_stride = kDim;
-  }
-  for (; start < pages; start += step) {
-    const int32_t page = start + offset;
-    const uint8_t* next = bounds_of(page + step);
-    Lanes<float> best;
-    page_bounds<kDim>(queries, head_stride, problem.group, bounds, best);
-    if (page < pages && threadIdx.x % kBoundLanes == 0) {
-      problem.page_scores[list * int64_t{problem.table_stride} + page] =
-          bounds[lane] != nullptr ? best[lane] : INFINITY;
-    }
-    bounds[lane] = next;
-  }
+  Lanes<const uint8_t*> from;
+  Lanes<float> best;
+  from[lane] = bounds;
+  page_bounds<kDim>(queries.rows, queries.stride, heads, from, best);
+  return bounds != nullptr ? best[lane] : INFINITY;
 }
 
 // The choice of a list by a block of kSelectThreads threads.
@@ -60,50 +70,116 @@ __device__ __forceinline__ void choose_pages(const DecodeProblem& problem, int32
 }
 
 constexpr int kClusterBlocks = 16;
-constexpr int kCachedScores = 4096;  // of a list, kept in shared memory
+constexpr int kChooseThreads = 512;  // two blocks share a multiprocessor, so that all clusters start at once
+static_assert(kChooseThreads == kSelectThreads);
+constexpr int kCachedScores = 4096;  // of a list, kept in shared memory of the block that chooses
+constexpr int kOwnPages = kCachedScores / kClusterBlocks;
 
-__device__ __forceinline__ void meet_cluster(bool leave) {
+// The arrival hands over what was written, also into other blocks' shared memory.
+__device__ __forceinline__ void arrive_at_cluster() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-  if (!leave) asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void wait_for_cluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
 
-// Threads that compute bounds; kSelectThreads of them choose.
-template <int kDim>
-constexpr int kChooseThreads = kDim > 128 ? 512 : 1024;
+// Writes to the same variable of the cluster's first block.
+__device__ __forceinline__ void store_in_first_block(float* variable, float value) {
+#if __CUDA_ARCH__ >= 900
+  uint32_t address;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, 0;" : "=r"(address) : "r"(ptx::shared_address(variable)));
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+#endif
+}
 
-// Grid [kClusterBlocks, lists].
+__device__ __forceinline__ void prefetch(const uint8_t* from, int32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+#endif
+}
+
+// What a block knows of its own pages before anyone knows the threshold.
+struct OwnPages {
+  float score[kOwnPages];
+  int64_t page[kOwnPages];
+};
+
+// Asks for the block's share of the best of its own pages: most of them will be chosen, and while the choice is made
+// they come into the L2 cache. All threads of the block.
+__device__ __forceinline__ void prefetch_best(const DecodeProblem& problem, const OwnPages& own, int32_t count) {
+  if (problem.prefetch_bytes[0] == 0) return;
+  const int32_t share = (problem.budget + kClusterBlocks - 1) / kClusterBlocks;
+  constexpr int32_t kLanes = 4;  // that share a page's comparisons
+  const auto part = static_cast<int32_t>(threadIdx.x) % kLanes;
+  for (int32_t base = 0; base < count; base += kChooseThreads / kLanes) {
+    const int32_t i = base + static_cast<int32_t>(threadIdx.x) / kLanes;
+    const float mine = i < count ? own.score[i] : INFINITY;
+    int32_t better = 0;
+#pragma unroll 8
+    for (int32_t j = part; j < count; j += kLanes) better += own.score[j] > mine || (own.score[j] == mine && j < i);
+    better += __shfl_xor_sync(0xffffffffu, better, 1);
+    better += __shfl_xor_sync(0xffffffffu, better, 2);
+    if (i >= count || better >= share || part > 1) continue;
+    const int32_t bytes = problem.prefetch_bytes[part];
+    prefetch((part == 0 ? problem.keys : problem.values) + own.page[i] * bytes, bytes);
+  }
+}
+
+// Grid [kClusterBlocks, lists]; page i of block b is page i * kClusterBlocks + b of the list.
 template <int kDim>
-__global__ void __launch_bounds__(kChooseThreads<kDim>) choose_kernel(const DecodeProblem problem) {
+__global__ void __launch_bounds__(kChooseThreads) choose_kernel(const DecodeProblem problem) {
   __shared__ SelectShared shared;
-  __shared__ float cached[kCachedScores];
-  __shared__ __align__(16) uint16_t queries[kCachedHeads * kDim];
-  allow_next();
+  __shared__ __align__(16) float cached[kCachedScores];
+  __shared__ OwnPages own;
+  __shared__ __align__(16) uint16_t cached_queries[kCachedHeads * kDim];
+  arrive_at_cluster();
   wait_for_previous();
-  const auto list = static_cast<int32_t>(blockIdx.y);
+  allow_next();  // what starts now may read all but what this kernel writes
   const auto thread = static_cast<int32_t>(threadIdx.x);
-  const bool first = blockIdx.x == 0;
-  constexpr int32_t kPages = kChooseThreads<kDim> / kBoundLanes;
-  score_pages<kDim>(problem, list, static_cast<int32_t>(blockIdx.x) * kPages, kClusterBlocks * kPages, queries);
+  const auto block = static_cast<int32_t>(blockIdx.x);
+  const auto number = static_cast<int32_t>(blockIdx.y);
+  const List list(problem, number);
+  constexpr int32_t kStep = kChooseThreads / kBoundLanes * kClusterBlocks;
+  int32_t page = thread / kBoundLanes * kClusterBlocks + block;
+  int32_t entry = list.entry(page);
+  const GroupQueries queries = cache_queries<kDim>(list, cached_queries);
+  float* scores = problem.page_scores + int64_t{number} * problem.table_stride;
+  const bool fits = problem.table_stride <= kCachedScores;
   __syncthreads();
-  meet_cluster(!first);
-  if (!first || thread >= kSelectThreads) return;
-  const int32_t sequence = list / problem.kv_heads;
-  const int32_t pages = pages_of(problem, sequence);
-  if (problem.arrivals != nullptr && thread < problem.passes) problem.arrivals[list * problem.passes + thread] = 0;
-  if (pages == 0) {
-    for (int32_t i = thread; i < problem.group * kDim; i += kSelectThreads) {
-      merge_head(problem, sequence, list % problem.kv_heads * problem.group + i / kDim, i % kDim);
+  wait_for_cluster();  // the first block is there and can be written to
+  // All threads of a block go on while one of its pages is there.
+  for (int32_t base = block; base < list.pages; base += kStep, page += kStep) {
+    const int64_t from = list.in_pools(entry);
+    entry = list.entry(page + kStep);
+    const float bound =
+        score<kDim>(queries, problem.group, list.has_bound(page) ? problem.bounds + from * 4 * kDim : nullptr);
+    if (page >= list.pages || thread % kBoundLanes != 0) continue;
+    if (fits) {
+      store_in_first_block(cached + page, bound);
+      own.score[page / kClusterBlocks] = bound;
+      own.page[page / kClusterBlocks] = from;
+    } else {
+      scores[page] = bound;
     }
   }
-  const float* scores = problem.page_scores + int64_t{list} * problem.table_stride;
-  if (pages <= kCachedScores) {
-    for (int32_t i = thread; i < pages; i += kSelectThreads) cached[i] = __ldcg(scores + i);
-    __syncthreads();
-    scores = cached;
+  __syncthreads();
+  arrive_at_cluster();
+  if (fits && list.pages > problem.budget) {
+    prefetch_best(problem, own, (list.pages - block + kClusterBlocks - 1) / kClusterBlocks);
   }
-  choose_pages(problem, list, scores, shared);
+  if (block != 0) return;
+  if (problem.arrivals != nullptr && thread < problem.passes) problem.arrivals[number * problem.passes + thread] = 0;
+  if (list.pages == 0) {
+    for (int32_t i = thread; i < problem.group * kDim; i += kSelectThreads) {
+      merge_head(problem, list.sequence, list.head * problem.group + i / kDim, i % kDim);
+    }
+  }
+  wait_for_cluster();
+  choose_pages(problem, number, fits ? cached : scores, shared);
 }
 
 constexpr int kBoundThreads = 256;
@@ -112,8 +188,19 @@ template <int kDim>
 __global__ void __launch_bounds__(kBoundThreads) bounds_kernel(const DecodeProblem problem) {
   __shared__ __align__(16) uint16_t queries[kCachedHeads * kDim];
   constexpr int32_t kPages = kBoundThreads / kBoundLanes;
-  score_pages<kDim>(problem, static_cast<int32_t>(blockIdx.y), static_cast<int32_t>(blockIdx.x) * kPages,
-                    static_cast<int32_t>(gridDim.x) * kPages, queries);
+  const List list(problem, static_cast<int32_t>(blockIdx.y));
+  const GroupQueries group = cache_queries<kDim>(list, queries);
+  __syncthreads();
+  float* scores = problem.page_scores + int64_t{blockIdx.y} * problem.table_stride;
+  // All threads of a block go on while one of its pages is there.
+  for (auto base = static_cast<int32_t>(blockIdx.x) * kPages; base < list.pages;
+       base += static_cast<int32_t>(gridDim.x) * kPages) {
+    const int32_t page = base + static_cast<int32_t>(threadIdx.x) / kBoundLanes;
+    const uint8_t* bounds =
+        list.has_bound(page) ? problem.bounds + list.in_pools(list.entry(page)) * 4 * kDim : nullptr;
+    const float bound = score<kDim>(group, problem.group, bounds);
+    if (page < list.pages && threadIdx.x % kBoundLanes == 0) scores[page] = bound;
+  }
 }
 
 __global__ void __launch_bounds__(kSelectThreads) select_kernel(const DecodeProblem problem) {
@@ -126,8 +213,8 @@ template <int kDim>
 cudaError_t run(const DecodeProblem& problem, const Device& device, cudaStream_t stream) {
   const auto lists = static_cast<unsigned>(problem.sequences * problem.kv_heads);
   if (device.capability >= 9) {
-    return launch(choose_kernel<kDim>, problem,
-                  {{kClusterBlocks, lists}, kChooseThreads<kDim>, 0, true, kClusterBlocks}, stream);
+    return launch(choose_kernel<kDim>, problem, {{kClusterBlocks, lists}, kChooseThreads, 0, true, kClusterBlocks},
+                  stream);
   }
   constexpr int kPages = kBoundThreads / kBoundLanes;
   const unsigned room = (static_cast<unsigned>(problem.table_stride) + kPages - 1) / kPages;

@@ -7,13 +7,6 @@
 #include "attention/cuda/host_device.h"
 #include "tessera/attention/cuda_decode.h"
 
-// Rare loops stay small: code that streams once costs fetches.
-#if defined(__CUDACC__)
-#define TESSERA_ROLLED _Pragma("unroll 1")
-#else
-#define TESSERA_ROLLED
-#endif
-
 namespace tessera::attention::cuda {
 
 constexpr int kHeadsPerPass = 8;  // columns of the matrix instruction; larger groups take several passes
@@ -37,8 +30,9 @@ struct DecodeProblem {
   int32_t* arrivals;   // [jobs] partial results there; null: a kernel merges
   int32_t sequences, query_heads, kv_heads, head_dim, group, passes;
   int32_t table_heads, table_stride, budget, first_pages, last_pages, blocks;
-  int32_t workers_per_job;  // 0: the line is divided evenly; more only for one sequence, whose jobs are equal
-  float scale_log2;         // of the scores, times log2(e)
+  int32_t workers_per_job;    // 0: the line is divided evenly; more only for one sequence, whose jobs are equal
+  int32_t prefetch_bytes[2];  // of a page's keys and values that the choice asks for early; 0: it does not
+  float scale_log2;           // of the scores, times log2(e)
   bool out_is_float;
 };
 

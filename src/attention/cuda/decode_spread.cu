@@ -28,11 +28,16 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, kChunks>::kWarps* kW
   __syncwarp();
 #endif
   allow_next();
-  wait_for_previous();
+  // The kernel that chose pages began when all before it had ended: only its choice is to be waited for.
+  const bool chosen = problem.selection != nullptr;
+  if (!chosen) wait_for_previous();
 
   const Shares shares = shares_of(problem);
   const auto worker = static_cast<int32_t>(blockIdx.x);
-  if (worker >= shares.workers) return;
+  if (worker >= shares.workers) {
+    if (chosen) wait_for_previous();  // the end of this kernel tells that the choice has ended
+    return;
+  }
   const int32_t begin = shares.begin(worker);
   const int32_t end = shares.begin(worker + 1);
   JobRange job = job_at(problem, begin);
@@ -48,7 +53,8 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, kChunks>::kWarps* kW
                            (kv_head * problem.group + pass * kHeadsPerPass) * problem.query_stride[1],
                        problem.query_stride[1], heads_of(pass));
   };
-  load_queries();        // before the rows are asked for: they would wait behind them
+  load_queries();  // before the rows are asked for: they would wait behind them
+  if (chosen) wait_for_previous();
   PageAt mine = {0, 0};  // lane i: page i of the block
   if (begin + lane < end) {
     const JobRange of_lane = begin + lane < job.end ? job : job_at(problem, begin + lane);

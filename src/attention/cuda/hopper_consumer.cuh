@@ -33,7 +33,7 @@ class Consumer {
     if (group_ == 1) ptx::named_barrier_arrive(kTurn, 256);  // group 0 begins
     while (true) {
       ptx::mbarrier_wait(&shared_.item_full[items_.stage], items_.parity);
-      ConsumerItem item = shared_.item[items_.stage];
+      ConsumerItem item = read_item();
       release(&shared_.item_empty[items_.stage]);
       items_.next();
       if (item.head < 0) break;
@@ -47,6 +47,20 @@ class Consumer {
   __device__ __forceinline__ void release(uint64_t* barrier) {
     __syncwarp();
     if (thread_ % 32 == 0) ptx::mbarrier_arrive(barrier);
+  }
+
+  // What the producer wrote is read by the lane that will hand the stage back, for its warp: then reading and handing
+  // back are in the order of one thread.
+  template <typename Word>
+  __device__ __forceinline__ Word read(const Word& word) {
+    int value = thread_ % 32 == 0 ? static_cast<int>(word) : 0;
+    return static_cast<Word>(__shfl_sync(0xffffffffu, value, 0));
+  }
+
+  __device__ __forceinline__ ConsumerItem read_item() {
+    const ConsumerItem& from = shared_.item[items_.stage];
+    return {read(from.head),     read(from.units),    read(from.first_row), read(from.rows),
+            read(from.position), read(from.key_rows), read(from.slot),      0};
   }
 
   __device__ __forceinline__ void begin_turn() { ptx::named_barrier_sync(kTurn + group_, 256); }
@@ -78,7 +92,7 @@ class Consumer {
   __device__ __forceinline__ void mask(float (&scores)[kScores], uint32_t unit, int stage, const ConsumerItem& item) {
     int row = accumulator_row(thread_, 0) + group_ * 64;
     if (kList && (unit & kColumnUnit)) {
-      mask_columns(scores, stage, item.position + row);
+      mask_columns(scores, unit, stage, item.position + row);
       return;
     }
     // Row `row` sees key c of a tile when c <= limit.
@@ -86,7 +100,7 @@ class Consumer {
     int limit_high[kTilesPerUnit];
 #pragma unroll
     for (int t = 0; t < kTilesPerUnit; ++t) {
-      int first_key = shared_.first_key[stage][t];
+      int first_key = read(shared_.first_key[stage][t]);
       limit_low[t] = min(item.position + row, item.key_rows - 1) - first_key;
       limit_high[t] = min(item.position + row + 8, item.key_rows - 1) - first_key;
     }
@@ -98,13 +112,26 @@ class Consumer {
     }
   }
 
-  __device__ __forceinline__ void mask_columns(float (&scores)[kScores], int stage, int position) {
-    const int32_t* positions = shared_.column_position[stage];
+  // Row `position` sees the columns of the unit before the first that stands after it, as they ascend; of most units,
+  // all. What follows the list's last column may hold anything and is not kept.
+  __device__ __forceinline__ void mask_columns(float (&scores)[kScores], uint32_t unit, int stage, int position) {
+    int limit_low = kKeyTile;
+    int limit_high = kKeyTile;
+    if (unit & kLateColumns) {
+#pragma unroll 1
+      for (int i = kKeyTile - 1; i >= 0; --i) {
+        int column = read(shared_.column_position[stage][i]);
+        if (column > position) limit_low = i;
+        if (column > position + 8) limit_high = i;
+      }
+    }
+    uint32_t keep = 0;
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
+      if (i % 16 == 0) keep = read(shared_.column_keep[stage][i / 16]);
       int column = accumulator_column(thread_, i);
-      bool kept = shared_.column_keep[stage][i / 16] >> (column % 32) & 1;
-      if (!kept || positions[column] > position + (i % 4 < 2 ? 0 : 8)) scores[i] = -INFINITY;
+      bool kept = keep >> (column % 32) & 1;
+      if (!kept || column >= (i % 4 < 2 ? limit_low : limit_high)) scores[i] = -INFINITY;
     }
   }
 
@@ -155,7 +182,7 @@ class Consumer {
 
     // Unit 0.
     ptx::mbarrier_wait(&shared_.keys_full[keys_.stage], keys_.parity);
-    uint32_t unit = shared_.unit[keys_.stage];
+    uint32_t unit = read(shared_.unit[keys_.stage]);
     begin_turn();
     ptx::keep_registers(scores);
     ptx::wgmma_fence();
@@ -174,7 +201,7 @@ class Consumer {
 #pragma unroll 1
     for (int u = 1; u < item.units; ++u) {
       ptx::mbarrier_wait(&shared_.keys_full[keys_.stage], keys_.parity);
-      unit = shared_.unit[keys_.stage];
+      unit = read(shared_.unit[keys_.stage]);
       begin_turn();
       ptx::keep_registers(scores);
       ptx::keep_registers(weights);

@@ -60,7 +60,9 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
 // Bytes of dynamic shared memory, the room for alignment included.
 template <int kHeadDim, int kKeyTile>
 constexpr int hopper_shared_bytes() {
-  return static_cast<int>(sizeof(HopperShared<kHeadDim, unit_rows(kHeadDim, kKeyTile)>)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(HopperShared<kHeadDim, unit_rows(kHeadDim, kKeyTile)>)) + 1024;
+  static_assert(kBytes <= 227 * 1024);
+  return kBytes;
 }
 
 }  // namespace tessera::attention::cuda

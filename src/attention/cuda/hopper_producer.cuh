@@ -43,8 +43,9 @@ class Producer {
     uint32_t tile[kTilesPerUnit];
   };
 
-  // Takes the next item. Called while the copies of the current one's first units are under way: the chain of dependent
-  // reads then costs nothing.
+  // Takes the next item. Called while copies of the current one are under way: the chain of dependent reads then costs
+  // nothing. Lists are taken when few units are left, in the order in which blocks become free: plan_phases() counts on
+  // it.
   __device__ __forceinline__ void take() {
     next_.index = atomicAdd(next_item_, 1);
     if (next_.index >= count_) return;
@@ -77,8 +78,9 @@ class Producer {
     announce({head, count, tile.first_row, tile.rows, tile.position, range.key_rows, now_.part.slot, 0});
     // Where columns of this list lie among the compacted ones.
     int column_owner = kList ? tile.sequence * work_.list_heads + now_.list / problem_.query_tiles : 0;
-    Source source{head / (problem_.query_heads / problem_.kv_heads), range.key_begin, column_owner};
+    Source source{head / (problem_.query_heads / problem_.kv_heads), range.key_begin, column_owner, tile.position};
 
+    int take_at = kList ? max(count - 4, 1) : 1;
     Unit pending = {};  // whose values are still to be loaded
     Entries entries = read(0, count);
     Entries after = read(1, count);
@@ -91,14 +93,14 @@ class Producer {
       if (u == 0) load_queries(head, tile.first_row);
       if (u > 0) load_values(source, pending);
       pending = unit;
-      if (u == 1) take();
+      if (u == take_at) take();
     }
     if (count > 0) load_values(source, pending);
-    if (count < 2) take();
+    if (count <= take_at) take();
   }
 
   struct Source {
-    int kv_head, key_begin, column_owner;
+    int kv_head, key_begin, column_owner, position;
   };
 
   struct Unit {
@@ -107,13 +109,19 @@ class Producer {
     int first_key[kTilesPerUnit];  // what the mask counts from: the row, or kHiddenKey
   };
 
-  // Tiles of a list are visited from the last to the first, then its columns.
+  // The units of a list are its tiles from the last to the first, then its columns.
   __device__ __forceinline__ int tile_units() const { return (now_.tiles + kTilesPerUnit - 1) / kTilesPerUnit; }
+
+  // Index in the list of unit `u` of the walk.
+  __device__ __forceinline__ int walk(int u) const {
+    int at = now_.part.first + u;
+    return now_.part.begin + (at < now_.part.count ? at : at - now_.part.count);
+  }
 
   __device__ __forceinline__ Entries read(int u, int count) const {
     Entries entries = {};
     if constexpr (kList) {
-      int unit = now_.part.begin + u;
+      int unit = walk(u);
       if (u >= count || unit >= tile_units()) return entries;
 #pragma unroll
       for (int t = 0; t < kTilesPerUnit; ++t) {
@@ -126,7 +134,7 @@ class Producer {
   }
 
   __device__ __forceinline__ Unit list_unit(int u, const Entries& entries) const {
-    int index = now_.part.begin + u;
+    int index = walk(u);
     Unit unit = {};
     if (index >= tile_units()) {
       unit.flags = kColumnUnit | kMaskedTile;
@@ -166,19 +174,22 @@ class Producer {
     int stage = keys_.stage;
     uint64_t* full = &shared_.keys_full[stage];
     if (kList && (unit.flags & kColumnUnit)) {
-      constexpr uint32_t kPositionBytes = kUnitRows * 4;
       constexpr int kWords = kUnitRows / 32;
       int64_t columns = int64_t{source.column_owner} * work_.column_stride + unit.row[0];
       const uint32_t* from = work_.column_keep + (int64_t{now_.list} * work_.column_stride + unit.row[0]) / 32;
       uint32_t keep[kWords];
 #pragma unroll
       for (int word = 0; word < kWords; ++word) keep[word] = from[word];
+      // Columns ascend: the last one of the list in this unit tells of all.
+      int last = min(kUnitRows, work_.column_cut[now_.list] - unit.row[0]) - 1;
+      bool late = work_.columns[columns + last] > source.position;
+      uint32_t position_bytes = late ? kUnitRows * 4u : 0u;
       ptx::mbarrier_wait(&shared_.keys_empty[stage], keys_.parity ^ 1);
-      shared_.unit[stage] = unit.flags;
+      shared_.unit[stage] = unit.flags | (late ? kLateColumns : 0u);
 #pragma unroll
       for (int word = 0; word < kWords; ++word) shared_.column_keep[stage][word] = keep[word];
-      ptx::mbarrier_arrive_expect(full, Shape::kTileBytes + kPositionBytes);
-      ptx::bulk_load(shared_.column_position[stage], work_.columns + columns, kPositionBytes, full);
+      ptx::mbarrier_arrive_expect(full, Shape::kTileBytes + position_bytes);
+      if (late) ptx::bulk_load(shared_.column_position[stage], work_.columns + columns, position_bytes, full);
       load_columns(shared_.keys[stage], &maps_.column_keys, full, source, unit);
     } else {
       ptx::mbarrier_wait(&shared_.keys_empty[stage], keys_.parity ^ 1);

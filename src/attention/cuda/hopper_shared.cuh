@@ -20,8 +20,9 @@ struct ConsumerItem {
   int32_t unused;
 };
 
-// What a pipeline stage holds.
+// What a pipeline stage holds, beside kMaskedTile. kLateColumns: some column stands after the tile's first query row.
 constexpr uint32_t kColumnUnit = 0x40000000u;
+constexpr uint32_t kLateColumns = 0x20000000u;
 
 // First key of a tile that is not there: beyond every row.
 constexpr int32_t kHiddenKey = 1 << 30;
@@ -32,7 +33,8 @@ struct HopperShape {
   static constexpr int kBoxes = (kHeadDim + kBoxChannels - 1) / kBoxChannels;
   static constexpr int kQueryBytes = kBoxes * kQueryTile * kBoxRowBytes;
   static constexpr int kTileBytes = kBoxes * kKeyTile * kBoxRowBytes;
-  static constexpr int kFit = (220 * 1024 - kQueryBytes) / (2 * kTileBytes);
+  // Of the 227 KiB of a block: 1 KiB to align, 2 KiB for all but the tiles.
+  static constexpr int kFit = (224 * 1024 - kQueryBytes) / (2 * kTileBytes);
   static constexpr int kStages = kFit < 4 ? kFit : 4;
   static_assert(kStages >= 2, "two stages of keys and values must fit");
 };
@@ -44,6 +46,7 @@ struct alignas(1024) HopperShared {
   unsigned char queries[Shape::kQueryBytes];
   unsigned char keys[Shape::kStages][Shape::kTileBytes];
   unsigned char values[Shape::kStages][Shape::kTileBytes];
+  // Of units with kLateColumns; ascending.
   alignas(16) int32_t column_position[Shape::kStages][kKeyTile];
   alignas(16) uint32_t column_keep[Shape::kStages][kKeyTile / 32];
   uint32_t unit[Shape::kStages];         // kMaskedTile, kColumnUnit

@@ -3,6 +3,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "attention/cuda/list_phases.h"
+
 namespace tessera::attention::cuda {
 namespace {
 
@@ -51,7 +53,7 @@ __device__ long long block_sum(long long value, long long* scratch) {
   return sum;
 }
 
-// One block. Every thread owns a contiguous range of rows, so that items of a class keep the order of the rows.
+// One block. Every thread owns a contiguous range of the order of dense items, which those of a class keep.
 __global__ void __launch_bounds__(kPlanThreads)
     plan_kernel(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work, WorkItem* items,
                 int* item_count, SplitRow* splits, int* split_count, int* overflow) {
@@ -68,14 +70,14 @@ __global__ void __launch_bounds__(kPlanThreads)
 
   long long mine = 0;
 #pragma unroll 8
-  for (int row = first; row < last; ++row) mine += units_of(problem, work, row);
+  for (int i = first; i < last; ++i) mine += units_of(problem, work, dense_row(problem, i));
   int limit = split_limit(block_sum(mine, wide_scratch), rows, kMaxSlots);
 
   int counts[kCostClasses] = {};
   int split_rows = 0;
   int slots = 0;
-  for (int row = first; row < last; ++row) {
-    int units = units_of(problem, work, row);
+  for (int i = first; i < last; ++i) {
+    int units = units_of(problem, work, dense_row(problem, i));
     int parts = max(1, (units + limit - 1) / limit);
     for (int part = 0; part < parts; ++part) {
       int size = part_begin(units, parts, part + 1) - part_begin(units, parts, part);
@@ -104,7 +106,8 @@ __global__ void __launch_bounds__(kPlanThreads)
     *split_count = split_total;
   }
 
-  for (int row = first; row < last; ++row) {
+  for (int i = first; i < last; ++i) {
+    int row = dense_row(problem, i);
     int units = units_of(problem, work, row);
     int parts = max(1, (units + limit - 1) / limit);
     if (parts > 1) splits[split_place++] = {row, slot_place, parts, 0};
@@ -117,9 +120,14 @@ __global__ void __launch_bounds__(kPlanThreads)
       for (int k = 0; k < kCostClasses; ++k) {
         if (k == level) at = place[k]++;
       }
-      items[at] = {row, begin, size, parts > 1 ? slot_place++ : -1};
+      items[at] = {row, begin, size, parts > 1 ? slot_place++ : -1, 0};
     }
   }
+}
+
+__global__ void __launch_bounds__(kPhaseThreads) phase_kernel(WorkItem* items, const int* item_count, int workers) {
+  __shared__ PhaseShared shared;
+  plan_phases(PhaseBlock{}, items, *item_count, workers, shared);
 }
 
 // The verdict of plan_kernel where there is no plan.
@@ -236,6 +244,12 @@ __global__ void combine_kernel(const __grid_constant__ Problem problem, const __
 cudaError_t launch_plan(const PlanLaunch& launch) {
   plan_kernel<<<1, kPlanThreads, 0, launch.stream>>>(launch.problem, launch.work, launch.items, launch.item_count,
                                                      launch.splits, launch.split_count, launch.overflow);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_phases(const PlanLaunch& launch) {
+  phase_kernel<<<1, kPhaseThreads, 0, launch.stream>>>(launch.items, launch.item_count,
+                                                       min(launch.blocks, kPhaseThreads));
   return cudaGetLastError();
 }
 

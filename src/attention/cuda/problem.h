@@ -33,6 +33,7 @@ struct WorkItem {
   int32_t begin;  // first unit; units are the list's tiles from the last to the first, then its column groups
   int32_t count;
   int32_t slot;
+  int32_t first;  // of its units that the walk begins with; it goes on after the last with unit 0
 };
 
 // A list that was split: partial results [first_slot, first_slot + parts).

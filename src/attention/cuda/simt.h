@@ -4,8 +4,8 @@
 //
 // On the device a phase is the body for one thread and a barrier; on the host it is a loop over the threads, so tests
 // execute the very kernel code without a GPU. What a thread keeps from phase to phase lies in shared memory. Within a
-// phase threads may meet only through add() and highest(); the host runs them in either order, and results must not
-// depend on it.
+// phase threads may meet only through add(), highest() and next(); the host runs them in either order, and results must
+// not depend on it.
 #pragma once
 
 #include <cstdint>
@@ -49,11 +49,39 @@ struct Block {
 #endif
   }
 
+  // A place of its own for every caller; which one depends on the order.
+  TESSERA_SIMT static uint32_t next(uint32_t* count) {
+#if defined(__CUDA_ARCH__)
+    return atomicAdd(count, 1U);
+#else
+    return (*count)++;
+#endif
+  }
+
   TESSERA_SIMT static void highest(uint32_t* to, uint32_t value) {
 #if defined(__CUDA_ARCH__)
     atomicMax(to, value);
 #else
     if (value > *to) *to = value;
+#endif
+  }
+
+  // The same with every thread of the block, or of some of its warps, calling: one access per warp.
+  TESSERA_SIMT static void add_of_all(uint32_t* to, uint32_t value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    value = __reduce_add_sync(0xffffffffU, value);
+    if (threadIdx.x % 32 == 0) atomicAdd(to, value);
+#else
+    add(to, value);
+#endif
+  }
+
+  TESSERA_SIMT static void highest_of_all(uint32_t* to, uint32_t value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    value = __reduce_max_sync(0xffffffffU, value);
+    if (threadIdx.x % 32 == 0) atomicMax(to, value);
+#else
+    highest(to, value);
 #endif
   }
 
