@@ -56,7 +56,7 @@ constexpr int kMostGreedyClasses = 5000;
 constexpr double kFirstTurn = 0.05;       // seconds
 constexpr int64_t kAttemptMoves = 1'000;  // per class and set, of the shortest annealing
 constexpr int64_t kMostSetsTried = 16;    // by exact search
-constexpr int64_t kFewSets = 32, kManySets = 100;
+constexpr int64_t kFewSets = 24, kManySets = 100;
 
 // Term i >= 1 of 1, 1, 2, 1, 1, 2, 4, ...: restarts that are never far from the best fixed length (Luby, Sinclair,
 // Zuckerman, 1993).
