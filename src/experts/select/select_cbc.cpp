@@ -78,6 +78,7 @@ MipResult branch_and_cut(const SetCover& problem, const std::vector<int>& start,
   Cbc_loadProblem(model.get(), columns, matrix.rows, matrix.start.data(), matrix.index.data(), matrix.value.data(),
                   matrix.zero.data(), matrix.one.data(), problem.costs.data(), matrix.low.data(), matrix.high.data());
   Cbc_setLogLevel(model.get(), 0);
+  Cbc_setParameter(model.get(), "timeMode", "elapsed");  // not seconds of CPU
   Cbc_setMaximumSeconds(model.get(), std::max(0.1, seconds));
   for (int c = 0; c < columns; ++c) Cbc_setInteger(model.get(), c);
   std::vector<double> solution(problem.columns.size(), 0.0);
