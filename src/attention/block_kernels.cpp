@@ -271,12 +271,20 @@ void weigh_tile(const LaneBlock& block, const PackedTile& keys, int count, const
   }
 }
 
-// packed: panels of two vectors of lanes, each [head_dim][panel].
+// packed: panels of two vectors of lanes, each [head_dim][panel]. Queries of one head lie apart from each other, where
+// the processor does not look ahead by itself.
 void pack_queries(LaneBlock& block, const float* const* queries) {
+  constexpr int kAhead = 8;  // queries
+  const auto fetch = [&](int lane) {
+    if (lane >= block.lanes) return;
+    for (int64_t c = 0; c < block.head_dim; c += 16) hwy::Prefetch(queries[lane] + c);
+  };
+  for (int lane = 0; lane < kAhead; ++lane) fetch(lane);
   const int width = panel_lanes();
   for (int first = 0; first < block.lanes; first += width) {
     float* panel = block.packed + first * block.head_dim;
     for (int lane = 0; lane < width; ++lane) {
+      fetch(first + lane + kAhead);
       const float* query = first + lane < block.lanes ? queries[first + lane] : nullptr;
       for (int64_t c = 0; c < block.head_dim; ++c) panel[c * width + lane] = query != nullptr ? query[c] : 0.0F;
     }

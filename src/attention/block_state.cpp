@@ -73,13 +73,6 @@ void BlockState::set_limits(const std::vector<int64_t>& limits) {
   largest_limit_ = *high;
 }
 
-void BlockState::add_tile(const KeyValueTile& stored, int64_t tile, const KeyValueTile* next, Workspace& workspace) {
-  if (largest_limit_ <= tile * kTileRows) return;
-  PackedTile packed = workspace.pack(stored, block_.head_dim);
-  packed.ahead = stored_bytes(next, block_.head_dim);
-  add_tile(packed, tile, workspace.scratch());
-}
-
 void BlockState::add_tile(const PackedTile& keys, int64_t tile, float* scratch) {
   const int64_t first = tile * kTileRows;
   const auto count = static_cast<int>(std::min<int64_t>(largest_limit_ - first, kTileRows));

@@ -52,8 +52,6 @@ class BlockState {
 
   // Adds rows [64 tile, ...) of a KV head, as far as visible.
   void add_tile(const PackedTile& keys, int64_t tile, float* scratch);
-  // next: the tile that will be added after this one, or null; it is brought nearer meanwhile.
-  void add_tile(const KeyValueTile& stored, int64_t tile, const KeyValueTile* next, Workspace& workspace);
   // Adds single rows: rows[i] of `keys` is row columns[i] of the KV head, ascending; any number.
   void add_columns(const RowKeys& keys, std::span<const int32_t> columns, Workspace& workspace);
 
@@ -79,6 +77,7 @@ class FewState {
  public:
   void start(const AttentionInput& input, const InputShape& shape, std::span<const LaneName> lanes);
   void set_limits(const std::vector<int64_t>& limits);
+  // next: the tile that will be added after this one, or null; it is brought nearer meanwhile.
   void add_tile(const KeyValueTile& stored, int64_t tile, const KeyValueTile* next, Workspace& workspace);
   void add_columns(const RowKeys& keys, std::span<const int32_t> columns, Workspace& workspace);
   void finish(AttentionPartial& result) const;

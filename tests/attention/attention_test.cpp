@@ -157,6 +157,24 @@ TEST(SparseAttention, MatchesOracleOnRandomWorkLists) {
   }
 }
 
+// Enough query tiles that neighbours are computed together; the last unit is shorter than the others.
+TEST(SparseAttention, MatchesOracleOnManyQueryTiles) {
+  struct Shape {
+    int64_t head_dim;
+    TileFormat format;
+    bool gaps;
+  };
+  uint64_t seed = 0;
+  for (const Shape& shape : {Shape{32, TileFormat::f32, true}, Shape{32, TileFormat::kivi4, false},
+                             Shape{32, TileFormat::bf16, true}, Shape{160, TileFormat::f32, false}}) {
+    TestCache cache({530, 16, 2, shape.head_dim, 563, shape.format, ++seed});
+    if (shape.gaps) cache.add_gaps();
+    SCOPED_TRACE(testing::Message() << shape.head_dim << " " << to_string(shape.format));
+    const WorkList work = random_work(cache.input(), seed);
+    expect_near(attend(cache.input(), work), attend_reference(cache.input(), pairs_of(work)), kBound);
+  }
+}
+
 TEST(SparseAttention, DenseWorkEqualsDense) {
   const TestCache cache({200, 4, 2, 32, 300});
   WorkList work;
