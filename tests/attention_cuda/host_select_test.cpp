@@ -259,6 +259,10 @@ TEST(SelectOnHost, SeveralSequencesAreChosenEachByItself) {
     const Chosen all(rows.arguments, options);
     ASSERT_FALSE(all.selected.dense);
     ASSERT_EQ(*all.selected.overflow, 0U);
+    // Also for the sequences that are too short to judge by.
+    for (size_t i = 0; all.selected.report != nullptr && i < 8 * static_cast<size_t>(shape.heads); ++i) {
+      EXPECT_TRUE(std::isfinite(all.selected.report[i])) << static_cast<int>(method) << ' ' << i;
+    }
     int32_t first_tile = 0;
     size_t entries = 0;
     for (int32_t s = 0; s < 4; ++s) {

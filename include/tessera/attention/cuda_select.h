@@ -62,8 +62,9 @@ struct Selected {
   bool dense = false;
   DeviceWorkList work;
   const uint32_t* overflow = nullptr;  // device, [1]: not 0 when the lists did not fit and are cut
-  const float* report = nullptr;       // device, [sequences, query_heads, 2]: recall on the probe rows, share of
-                                       // dense tiles; recall and tiles only, zeros for other sequences
+  const float* report = nullptr;       // device, [sequences, query_heads, 2]: recall on the probe rows (0 where
+                                       // these are too few to judge by), share of dense tiles; recall and tiles only,
+                                       // zeros for other sequences
   // Of a call with one sequence.
   const float* column_mass = nullptr;    // device, [query_heads, key_rows]; vertical_slash, recall, tiles
   const float* diagonal_mass = nullptr;  // device, [query_heads, key_rows] by distance; vertical_slash

@@ -324,7 +324,8 @@ TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choic
   }
   block.each([&](int thread) {
     if (thread != 0) return;
-    choice.report[0] = static_cast<float>(shared.mass) / (kMassUnits * static_cast<float>(judging_rows(choice)));
+    const auto judged = static_cast<float>(judging_rows(choice));
+    choice.report[0] = judged > 0 ? static_cast<float>(shared.mass) / (kMassUnits * judged) : 0;
     choice.report[1] = static_cast<float>(shared.cost) / kCostUnits;
   });
 }
