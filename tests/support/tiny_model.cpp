@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -30,7 +31,8 @@ struct Weight {
 };
 
 std::vector<Weight> weights() {
-  std::vector<Weight> all = {{"model.embed_tokens.weight", {kVocabulary, kWidth}, 1.0}, {"model.norm.weight", {kWidth}, 0}};
+  std::vector<Weight> all = {{"model.embed_tokens.weight", {kVocabulary, kWidth}, 1.0},
+                             {"model.norm.weight", {kWidth}, 0}};
   for (int layer = 0; layer < kLayers; ++layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     all.push_back({prefix + "input_layernorm.weight", {kWidth}, 0});
@@ -79,8 +81,8 @@ std::string byte_symbol(int byte) {
 }
 
 nlohmann::json special_token(int id, const std::string& content) {
-  return {{"id", id},         {"content", content},  {"single_word", false}, {"lstrip", false},
-          {"rstrip", false},  {"normalized", false}, {"special", true}};
+  return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+          {"rstrip", false}, {"normalized", false}, {"special", true}};
 }
 
 void write_tokenizer(const std::filesystem::path& folder) {
@@ -90,7 +92,8 @@ void write_tokenizer(const std::filesystem::path& folder) {
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   const nlohmann::json begin = {{"SpecialToken", {{"id", "<|begin|>"}, {"type_id", 0}}}};
   const nlohmann::json single = {begin, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}};
-  const nlohmann::json pair = {begin, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}};
+  const nlohmann::json pair = {
+      begin, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}};
   const nlohmann::json post = {
       {"type", "TemplateProcessing"},
       {"single", single},
@@ -106,19 +109,29 @@ void write_tokenizer(const std::filesystem::path& folder) {
                                 {"ignore_merges", true},
                                 {"vocab", vocabulary},
                                 {"merges", nlohmann::json::array()}};
-  const nlohmann::json tokenizer = {{"version", "1.0"},
-                                    {"truncation", nullptr},
-                                    {"padding", nullptr},
-                                    {"added_tokens", {special_token(0, "<|end|>"), special_token(1, "<|begin|>")}},
-                                    {"normalizer", nullptr},
-                                    {"pre_tokenizer", byte_level},
-                                    {"post_processor", post},
-                                    {"decoder", byte_level},
-                                    {"model", model}};
+  const nlohmann::json tokenizer = {
+      {"version", "1.0"},       {"truncation", nullptr},
+      {"padding", nullptr},     {"added_tokens", {special_token(0, "<|end|>"), special_token(1, "<|begin|>")}},
+      {"normalizer", nullptr},  {"pre_tokenizer", byte_level},
+      {"post_processor", post}, {"decoder", byte_level},
+      {"model", model}};
   write_file_atomically(folder / "tokenizer.json", tokenizer.dump());
-  write_file_atomically(folder / "tokenizer_config.json",
-                        R"({"bos_token": "<|begin|>", "eos_token": "<|end|>", "tokenizer_class": "PreTrainedTokenizerFast"})");
+  write_file_atomically(
+      folder / "tokenizer_config.json",
+      R"({"bos_token": "<|begin|>", "eos_token": "<|end|>", "tokenizer_class": "PreTrainedTokenizerFast"})");
 }
+
+// Removed when the test program ends.
+struct Folder {
+  explicit Folder(std::filesystem::path where) : path(std::move(where)) {}
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+  const std::filesystem::path path;
+};
 
 }  // namespace
 
@@ -126,6 +139,8 @@ std::filesystem::path write_tiny_model(uint64_t seed) {
   const std::filesystem::path folder =
       std::filesystem::path(::testing::TempDir()) / fmt::format("tessera-tiny-{}-{}", seed, getpid());
   std::filesystem::create_directories(folder);
+  static std::map<uint64_t, Folder> folders;
+  folders.try_emplace(seed, folder);
   const nlohmann::json config = {{"architectures", {"LlamaForCausalLM"}},
                                  {"model_type", "llama"},
                                  {"hidden_act", "silu"},
