@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "experts/question_plan.h"
 #include "tessera/base/error.h"
 
 namespace tessera::experts {
@@ -45,15 +46,7 @@ QuestionPlan::QuestionPlan(const Design& design, const AdaptiveOptions& options)
 Questioner::Questioner(const QuestionPlan& plan)
     : plan_(plan), deficit_(plan.degrees_.size(), 0), left_(plan.degrees_), done_(plan.design_.sets.size(), false) {}
 
-int32_t Questioner::label() const {
-  size_t best = 0;
-  for (size_t i = 1; i < deficit_.size(); ++i) {
-    const bool better =
-        deficit_[i] != deficit_[best] ? deficit_[i] < deficit_[best] : plan_.degrees_[i] > plan_.degrees_[best];
-    if (better) best = i;
-  }
-  return static_cast<int32_t>(best);
-}
+int32_t Questioner::label() const { return plan_.least(deficit_); }
 
 bool Questioner::decided(int32_t leader) const {
   const auto g = static_cast<size_t>(leader);
@@ -74,25 +67,9 @@ bool Questioner::decided(int32_t leader) const {
 
 int Questioner::best_question(int32_t must_know) const {
   const int32_t least = *std::min_element(deficit_.begin(), deficit_.end());
-  const auto worth = [&](int expert) {
-    double sum = 0;
-    for (const int item : plan_.design_.sets[static_cast<size_t>(expert)]) {
-      sum += 1.0 / static_cast<double>(int64_t{1} << std::min(60, 2 * (deficit_[static_cast<size_t>(item)] - least)));
-    }
-    return sum;
-  };
-  int best = -1;
-  double best_worth = -1;
-  const auto consider = [&](int expert) {
-    if (done_[static_cast<size_t>(expert)]) return;
-    if (const double value = worth(expert); value > best_worth) best = expert, best_worth = value;
-  };
-  if (must_know >= 0) {
-    for (const int expert : plan_.sets_of_[static_cast<size_t>(must_know)]) consider(expert);
-  } else {
-    for (size_t j = 0; j < done_.size(); ++j) consider(static_cast<int>(j));
-  }
-  return best;
+  return plan_.best_question(done_, must_know, [&](size_t item) {
+    return 1.0 / static_cast<double>(int64_t{1} << std::min(60, 2 * (deficit_[item] - least)));
+  });
 }
 
 int Questioner::next() const {

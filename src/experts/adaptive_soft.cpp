@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "experts/question_plan.h"
 #include "experts/soft_rules.h"
 #include "tessera/base/error.h"
 #include "tessera/experts/adaptive.h"
@@ -38,19 +39,10 @@ void SoftQuestioner::tell(int expert, std::span<const float> probabilities) {
   }
 }
 
-int32_t SoftQuestioner::leader() const {
-  size_t best = 0;
-  for (size_t i = 1; i < doubt_.size(); ++i) {
-    const bool better = doubt_[i] != doubt_[best] ? doubt_[i] < doubt_[best] : plan_.degrees_[i] > plan_.degrees_[best];
-    if (better) best = i;
-  }
-  return static_cast<int32_t>(best);
-}
-
 // Sets winner_; returns the class that comes nearest to winning still, or -1 where none can.
 int32_t SoftQuestioner::open_rival() {
   if (plan_.options_.rule == Rule::quadratic) return quadratic_rival();
-  winner_ = leader();
+  winner_ = plan_.least(doubt_);
   return asked_ == static_cast<int>(done_.size()) ? -1 : balance_rival();
 }
 
@@ -118,20 +110,11 @@ int32_t SoftQuestioner::quadratic_rival() {
 
 int SoftQuestioner::best_question(int32_t must_know) const {
   const double least = *std::min_element(doubt_.begin(), doubt_.end());
-  int best = -1;
-  double best_worth = -1;
-  for (size_t j = 0; j < done_.size(); ++j) {
-    const auto& set = plan_.design_.sets[j];
-    if (done_[j] || (must_know >= 0 && !std::binary_search(set.begin(), set.end(), must_know))) continue;
-    double worth = 0;
-    for (const int item : set) worth += std::exp2(2 * (least - doubt_[static_cast<size_t>(item)]));
-    if (worth > best_worth) best = static_cast<int>(j), best_worth = worth;
-  }
-  return best;
+  return plan_.best_question(done_, must_know, [&](size_t item) { return std::exp2(2 * (least - doubt_[item])); });
 }
 
 int SoftQuestioner::next() {
-  const int32_t first = leader();
+  const int32_t first = plan_.least(doubt_);
   const double doubt = doubt_[static_cast<size_t>(first)];
   int32_t about = first;
   if (left_[static_cast<size_t>(first)] == 0) {

@@ -10,6 +10,15 @@
 namespace tessera::explain {
 namespace {
 
+std::string message(std::string_view text, const ReadOptions& options = {}) {
+  try {
+    (void)parse_csv(text, "t", options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
 TEST(Csv, ReadsQuotesLineEndsMissingCellsAndCategories) {
   const Table table =
       parse_csv("\xEF\xBB\xBFx,\"a, b\",k\r\n1.5,red,2\r\n,\"dark \"\"red\"\"\",10\r\n\r\n-3e2,red,2", "t");
@@ -48,14 +57,6 @@ TEST(Csv, ManyDifferentNumbersStayNumbersAndLateTextIsRefused) {
 }
 
 TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
-  const auto message = [](std::string_view text, const ReadOptions& options = {}) -> std::string {
-    try {
-      (void)parse_csv(text, "t", options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  };
   EXPECT_NE(message("").find("empty"), std::string::npos);
   EXPECT_NE(message("a,b\n1,2\n3\n")
                 .find("row 1 (0-based, header not counted; line 3) has 1 fields, expected 2: nothing for column 'b'"),
@@ -73,14 +74,6 @@ TEST(Csv, HostileTextIsRefusedNamingRowAndColumn) {
 }
 
 TEST(Csv, StrayTextAndIdentifiersAreNotMadeCategoriesUnasked) {
-  const auto message = [](std::string_view text, const ReadOptions& options = {}) -> std::string {
-    try {
-      (void)parse_csv(text, "t", options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  };
   std::string numbers = "a\n", names = "a\n", few = "a\n";
   for (int i = 0; i < 60; ++i) {
     numbers += i == 31 ? "hello\n" : std::to_string(i) + ".5\n";

@@ -57,6 +57,14 @@ class QuestionPlan {
  private:
   friend class Questioner;
   friend class SoftQuestioner;
+  // The class of the least value, ties to the class in more sets, then to the lower number.
+  template <typename Value>
+  int32_t least(const std::vector<Value>& values) const;
+  // The expert not done whose classes are worth most together, worth(class); of those that know a class, unless that is
+  // -1. -1: there is none.
+  template <typename Worth>
+  int best_question(const std::vector<bool>& done, int32_t must_know, Worth worth) const;
+
   const Design& design_;
   AdaptiveOptions options_;
   std::vector<int32_t> degrees_;           // [classes]
@@ -109,7 +117,6 @@ class SoftQuestioner {
   int asked() const { return asked_; }
 
  private:
-  int32_t leader() const;
   int32_t open_rival();
   int32_t quadratic_rival();
   int32_t balance_rival() const;
