@@ -295,7 +295,8 @@ class Run {
   bool is_chosen(int head, int t, int sequence, int key) const {
     if (!kList) return true;
     auto list = static_cast<size_t>(head * problem_.query_tiles + t);
-    if (kBands && band_entry(static_cast<int>(list), query_tile(problem_, t), key, lists_.band_cuts[list]) >= 0) return true;
+    if (kBands && band_entry(static_cast<int>(list), query_tile(problem_, t), key, lists_.band_cuts[list]) >= 0)
+      return true;
     for (int i = lists_.tile_begin[list]; i < lists_.tile_begin[list + 1]; ++i) {
       if (static_cast<int>(lists_.tiles[static_cast<size_t>(i)] & kTileIndex) == key / kKeyTile) return true;
     }

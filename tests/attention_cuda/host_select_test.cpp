@@ -410,7 +410,8 @@ TEST(SelectOnHost, BandsCoverTheDiagonals) {
   const Shape shape{.sequences = {{0, 300, 0, 900, 600}, {300, 5, 900, 9, 4}, {305, 2500, 909, 2500, 0}}};
   const Rows rows(shape);
   for (const int32_t slash : {1, 40, 1800}) {
-    const SelectOptions options{.method = Method::vertical_slash, .vertical = 60, .slash = slash, .sinks = 20, .local = 1};
+    const SelectOptions options{
+        .method = Method::vertical_slash, .vertical = 60, .slash = slash, .sinks = 20, .local = 1};
     SelectOptions by_bands = options;
     by_bands.bands = true;
     const Chosen tiles(rows.arguments, options);
@@ -461,7 +462,7 @@ TEST(SelectOnHost, BandsCoverTheDiagonals) {
 // How a block's threads are ordered does not matter, nor where the chunks of distances end.
 TEST(LineBands, FollowEachOtherUntilAGap) {
   std::vector<int32_t> distances;
-  for (int32_t d = 0; d < 1500; ++d) distances.push_back(d);         // a run across two chunks of 1,024
+  for (int32_t d = 0; d < 1500; ++d) distances.push_back(d);                // a run across two chunks of 1,024
   for (const int32_t d : {1657, 1816, 1817, 5000}) distances.push_back(d);  // too near by one, far enough, next to it
   std::vector<int32_t> wanted;
   for (int32_t e = 0; e <= 1657 + 127; e += 32) wanted.push_back(e);
@@ -498,8 +499,9 @@ TEST(SelectOnHost, RefusesWhatDoesNotFit) {
   EXPECT_THROW(host_list_bytes(good.arguments, {.method = Method::recall, .correction_levels = 3}), Error);
   EXPECT_THROW(select_on_host(good.arguments, {.method = Method::recall}, {}), Error);
   EXPECT_THROW(host_list_bytes(good.arguments, {.method = Method::recall, .bands = true}), Error);
-  EXPECT_THROW(host_list_bytes(good.arguments, {.method = Method::vertical_slash, .correction_levels = 1, .bands = true}),
-               Error);
+  EXPECT_THROW(
+      host_list_bytes(good.arguments, {.method = Method::vertical_slash, .correction_levels = 1, .bands = true}),
+      Error);
   const Rows wide({.head_dim = 256, .sequences = {{0, 300, 0, 700, 400}}});
   EXPECT_THROW(host_list_bytes(wide.arguments, {.method = Method::vertical_slash, .bands = true}), Error);
   AttentionArguments long_rows = good.arguments;

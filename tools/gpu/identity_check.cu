@@ -79,7 +79,8 @@ std::vector<TileRange> tile_ranges(const std::vector<Sequence>& sequences) {
 }
 
 // Entries of a band that some query tile uses: those that are defined for sure.
-int32_t longest_cut(const DeviceWorkList& work, const TileRange& tiles, int64_t head, const std::vector<int32_t>& cuts) {
+int32_t longest_cut(const DeviceWorkList& work, const TileRange& tiles, int64_t head,
+                    const std::vector<int32_t>& cuts) {
   int32_t longest = 0;
   for (int32_t t = tiles.first; t < tiles.second; ++t) {
     longest = std::max(longest, cuts[static_cast<size_t>(head * work.query_tiles + t)]);
@@ -152,11 +153,13 @@ bool run(const Shape& shape, const SelectOptions& options, const std::string& na
               found.tiles.size() + found.bands.size(), found.columns.size(), same ? "" : ", differ from the host's");
   if (!same) {
     std::printf(
-        "     bands %d %d begin %d tiles %d columns %d counts %d cuts %d report %d overflow %u %u; host: %zu entries, %zu "
+        "     bands %d %d begin %d tiles %d columns %d counts %d cuts %d report %d overflow %u %u; host: %zu entries, "
+        "%zu "
         "columns\n",
-        found.bands == wanted.bands, found.band_cuts == wanted.band_cuts, found.begin == wanted.begin, found.tiles == wanted.tiles, found.columns == wanted.columns,
-        found.counts == wanted.counts, found.cuts == wanted.cuts, found.report == wanted.report, found.overflow,
-        wanted.overflow, wanted.tiles.size(), wanted.columns.size());
+        found.bands == wanted.bands, found.band_cuts == wanted.band_cuts, found.begin == wanted.begin,
+        found.tiles == wanted.tiles, found.columns == wanted.columns, found.counts == wanted.counts,
+        found.cuts == wanted.cuts, found.report == wanted.report, found.overflow, wanted.overflow, wanted.tiles.size(),
+        wanted.columns.size());
   }
   return same;
 }

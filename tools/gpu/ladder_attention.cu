@@ -69,7 +69,8 @@ void make_bands(const Case& c, const Problem& problem, HostLists& lists, std::mt
   for (int h = 0; h < lists.list_heads; ++h) {
     for (int t = 0; t < problem.query_tiles; ++t) {
       QueryTile tile = query_tile(problem, t);
-      const int32_t* band = &lists.bands[static_cast<size_t>((tile.sequence * lists.list_heads + h) * lists.band_stride)];
+      const int32_t* band =
+          &lists.bands[static_cast<size_t>((tile.sequence * lists.list_heads + h) * lists.band_stride)];
       int cut = 0;
       while (cut < lists.band_stride && band[cut] <= tile.position + 127) ++cut;
       lists.band_cut.push_back(cut);
@@ -146,7 +147,8 @@ std::vector<char> chosen_keys(const Case& c, const HostLists& lists, const Probl
   if (c.lists == Lists::bands) {
     for (int i = 0; i < lists.band_cut[static_cast<size_t>(list)]; ++i) {
       int end = tile.position + 127 - lists.bands[static_cast<size_t>(owner * lists.band_stride + i)];
-      for (int k = std::max(end - 31, 0); k <= std::min(end, range.key_rows - 1); ++k) chosen[static_cast<size_t>(k)] = 1;
+      for (int k = std::max(end - 31, 0); k <= std::min(end, range.key_rows - 1); ++k)
+        chosen[static_cast<size_t>(k)] = 1;
     }
   }
   if (c.columns > 0) {

@@ -1,6 +1,7 @@
 // Bands that cover diagonals: tiles of kBandTile key rows at distances that hold for every query tile of a head
 // (DeviceWorkList::bands). Diagonal d needs, before the end of a query tile, the rows d .. d + 127; tiles follow each
-// other without a gap from a first diagonal on, and begin anew where the next diagonal is so far that no two tiles meet.
+// other without a gap from a first diagonal on, and begin anew where the next diagonal is so far that no two tiles
+// meet.
 //
 // A run of r diagonals takes ceil((r + 127) / 32) tiles, where tiles of 64 rows at multiples of 64 take half a tile
 // more on the average.
@@ -48,8 +49,7 @@ TESSERA_SIMT inline void write_bands(const SearchBlock& block, const BandArgumen
     // 1 + the diagonal with which a thread's tiles begin: the highest among those that begin anew, as they ascend.
     block.each([&](int thread) {
       const int32_t i = chunk + thread;
-      const bool anew =
-          i < line.count && (i == 0 || line.distances[i] - line.distances[i - 1] >= kBandGap);
+      const bool anew = i < line.count && (i == 0 || line.distances[i] - line.distances[i - 1] >= kBandGap);
       shared.first[0][thread] = anew ? static_cast<uint32_t>(line.distances[i]) + 1 : 0;
     });
     block.inclusive_highest(shared.first);
@@ -88,7 +88,8 @@ TESSERA_SIMT inline void write_bands(const SearchBlock& block, const BandArgumen
   });
 }
 
-// Leading entries of a band that the query tile whose first row stands at `position` uses: those with a row that exists.
+// Leading entries of a band that the query tile whose first row stands at `position` uses: those with a row that
+// exists.
 TESSERA_SIMT inline int32_t band_cut(int32_t position, const int32_t* bands, int32_t count) {
   int32_t low = 0;
   while (low < count) {

@@ -42,7 +42,7 @@ struct LineLists {
   int32_t* bands = nullptr;       // [heads, band_stride]
   int32_t* band_count = nullptr;  // [heads]
   int32_t* band_cut = nullptr;    // [heads * query_tiles]
-  void* scan = nullptr;               // scan_bytes
+  void* scan = nullptr;           // scan_bytes
   std::size_t scan_bytes = 0;
 };
 
@@ -85,8 +85,8 @@ inline bool has_columns(const LineListArguments& arguments) {
 }
 // Of one head.
 inline BandArguments band_arguments(const LineListArguments& arguments, const LineLists& lists, int64_t head) {
-  const int32_t kept = arguments.diagonals_kept < arguments.rule.key_rows ? arguments.diagonals_kept
-                                                                          : arguments.rule.key_rows;
+  const int32_t kept =
+      arguments.diagonals_kept < arguments.rule.key_rows ? arguments.diagonals_kept : arguments.rule.key_rows;
   return {lists.distances + head * kept, kept, lists.bands + head * lists.band_stride, lists.band_count + head};
 }
 // Null: every pair of tiles is looked at by itself.

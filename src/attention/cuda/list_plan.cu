@@ -183,8 +183,9 @@ __global__ void column_keep_kernel(const __grid_constant__ Problem problem, cons
   for (int c = lane; c < padded; c += 32) {
     bool kept = false;
     if (c < cut) {
-      bool listed = work.bands ? is_in_band(work.bands + begin, count, band_end(tile.position, columns[c]))
-                               : is_listed(work.tiles + begin, count, static_cast<uint32_t>(columns[c] / work.key_tile));
+      bool listed = work.bands
+                        ? is_in_band(work.bands + begin, count, band_end(tile.position, columns[c]))
+                        : is_listed(work.tiles + begin, count, static_cast<uint32_t>(columns[c] / work.key_tile));
       kept = !listed;
     }
     uint32_t word = __ballot_sync(0xffffffffu, kept);

@@ -88,7 +88,8 @@ TESSERA_HOST_DEVICE constexpr int32_t band_end(int32_t position, int32_t entry) 
   return position + kQueryTile - 1 - entry;
 }
 
-// Keys that the Hopper kernel multiplies at a time: as many listed tiles as are 128 rows, where shared memory holds them.
+// Keys that the Hopper kernel multiplies at a time: as many listed tiles as are 128 rows, where shared memory holds
+// them.
 TESSERA_HOST_DEVICE constexpr int32_t unit_rows(int32_t head_dim, int32_t key_tile) {
   return head_dim <= 128 ? 128 : key_tile;
 }

@@ -179,7 +179,9 @@ DeviceWorkList view_of(const LineLists& lists, const SelectPlan& plan, const Sel
           .correction_levels = options.correction_levels};
 }
 
-size_t device_scan_bytes(const SelectPlan& plan) { return plan.dense || plan.band_stride > 0 ? 0 : line_scan_bytes(plan.lists() + 1); }
+size_t device_scan_bytes(const SelectPlan& plan) {
+  return plan.dense || plan.band_stride > 0 ? 0 : line_scan_bytes(plan.lists() + 1);
+}
 
 }  // namespace
 
