@@ -36,7 +36,7 @@ class _WorkList(ctypes.Structure):
     _fields_ = [(name, c_void_p) for name in ("tile_begin", "tiles", "columns", "column_count", "column_cut")] + [
         ("tile_capacity", c_int64)] + [
         (name, c_int32) for name in ("key_tile", "list_heads", "query_tiles", "column_stride", "correction_levels")] + [
-        ("overflow", c_void_p)]
+        (name, c_void_p) for name in ("overflow", "bands", "band_cut")] + [("band_stride", c_int32)]
 
 
 class _Launch(ctypes.Structure):
@@ -53,7 +53,7 @@ class Options(ctypes.Structure):
     _fields_ = [(name, c_int32) for name in ("method", "vertical", "slash", "sinks", "local", "window", "dense_rows", "top_k",
                                              "most_columns", "crossover")] + [
         (name, c_float) for name in ("recall", "share", "threshold")] + [("most_entries", c_int64)] + [
-        (name, c_int32) for name in ("correction_levels", "exact")]
+        (name, c_int32) for name in ("correction_levels", "exact", "bands")]
 
 
 class _Selected(ctypes.Structure):
@@ -133,13 +133,14 @@ def _packed(shape):
 class WorkList:
     """Fields as in tessera/attention/cuda.h, DeviceWorkList; tensors of 32-bit integers on the GPU."""
 
-    def __init__(self, tile_begin, tiles, *, list_heads, query_tiles, key_tile=128, columns=None, column_count=None,
-                 column_cut=None, column_stride=0, overflow=None, correction_levels=0):
+    def __init__(self, tile_begin=None, tiles=None, *, list_heads, query_tiles, key_tile=128, columns=None, column_count=None,
+                 column_cut=None, column_stride=0, overflow=None, correction_levels=0, bands=None, band_cut=None, band_stride=0):
         self._kept = {"tile_begin": tile_begin, "tiles": tiles, "columns": columns, "column_count": column_count,
-                      "column_cut": column_cut, "overflow": overflow}
+                      "column_cut": column_cut, "overflow": overflow, "bands": bands, "band_cut": band_cut}
         self._borrowed = {name: _Borrowed(t, name) for name, t in self._kept.items() if t is not None}
-        self.c = _WorkList(tile_capacity=self._borrowed["tiles"].elements, key_tile=key_tile, list_heads=list_heads,
-                           query_tiles=query_tiles, column_stride=column_stride, correction_levels=correction_levels)
+        capacity = self._borrowed["tiles"].elements if tiles is not None else 0
+        self.c = _WorkList(tile_capacity=capacity, key_tile=key_tile, list_heads=list_heads, query_tiles=query_tiles,
+                           column_stride=column_stride, correction_levels=correction_levels, band_stride=band_stride)
         for name, borrowed in self._borrowed.items():
             setattr(self.c, name, borrowed.integers(name))
 

@@ -99,6 +99,20 @@ TEST(CudaChecks, EveryBadListIsNamed) {
       {"column_stride must be a multiple of 128, found 100", [](auto& w) { w.column_stride = 100; }},
       {"needs columns, column_count and column_cut", [](auto& w) { w.column_stride = 128; }},
       {"correction_levels must be 0, 1 or 2, found 3", [](auto& w) { w.correction_levels = 3; }},
+      {"key_tile must be 32 with bands, found 128", [](auto& w) { w.band_stride = 4; }},
+      {"needs bands, band_cut and band_stride", [](auto& w) { w.band_stride = -1; }},
+      {"needs bands, band_cut and band_stride",
+       [](auto& w) {
+         w.band_stride = 4;
+         w.key_tile = 32;
+       }},
+      {"the mean correction needs tiles, found bands",
+       [](auto& w) {
+         w.band_stride = 4;
+         w.key_tile = 32;
+         w.bands = w.band_cut = w.tile_begin;
+         w.correction_levels = 1;
+       }},
   };
   for (const auto& [expected, spoil] : cases) {
     DeviceWorkList work = good_work();

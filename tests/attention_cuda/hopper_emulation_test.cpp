@@ -19,7 +19,9 @@ struct Lists {
   std::vector<int32_t> columns;  // [owners, stride]
   std::vector<int32_t> cuts;     // [lists]
   std::vector<uint32_t> keep;    // [lists, stride / 32]
-  int32_t list_heads = 0, stride = 0;
+  std::vector<int32_t> bands;    // [owners, band_stride]
+  std::vector<int32_t> band_cuts;
+  int32_t list_heads = 0, stride = 0, band_stride = 0;
   std::vector<WorkItem> items;
 };
 
@@ -49,8 +51,11 @@ CUtensorMap make_map(const uint16_t* data, int64_t rows, int64_t heads, int64_t 
   return map;
 }
 
+// Key tiles of kBandTile rows stand for bands.
 template <int kHeadDim, int kKeyTile, bool kList>
 class Run {
+  static constexpr bool kBands = kKeyTile == kBandTile;
+
  public:
   explicit Run(Setup setup) : setup_(std::move(setup)) {
     for (const Sequence& s : setup_.sequences) {
@@ -82,9 +87,12 @@ class Run {
                      .column_cut = lists_.cuts.data(),
                      .columns = lists_.columns.data(),
                      .column_keep = lists_.keep.data(),
+                     .bands = kBands ? lists_.bands.data() : nullptr,
+                     .band_cut = lists_.band_cuts.data(),
                      .list_heads = lists_.list_heads,
                      .column_stride = lists_.stride,
                      .key_tile = kKeyTile,
+                     .band_stride = lists_.band_stride,
                      .items = lists_.items.data(),
                      .item_count = &item_count,
                      .partial_out = partial_out_.data(),
@@ -151,17 +159,56 @@ class Run {
         lists_.columns.insert(lists_.columns.end(), rows.begin(), rows.end());
       }
     }
+    if (kBands) make_bands(random);
     for (int h = 0; h < lists_.list_heads; ++h) {
       for (int t = 0; t < problem_.query_tiles; ++t) add_list(h, t, random);
     }
     std::shuffle(lists_.items.begin(), lists_.items.end(), random);
   }
 
+  // Entries at gaps of 32 and more; the density is that of entries among those that would fit without gaps.
+  void make_bands(std::mt19937& random) {
+    int32_t farthest = 0;
+    for (const Sequence& s : setup_.sequences) {
+      farthest = std::max(farthest, s.first_position + s.query_rows + kQueryTile);
+    }
+    lists_.band_stride = farthest / kBandTile + 1;
+    for (int owner = 0; owner < problem_.sequences * lists_.list_heads; ++owner) {
+      std::vector<int32_t> entries;
+      for (int32_t e = 0; e < farthest;) {
+        bool taken = random() % 1000 < setup_.density * 1000;
+        if (taken) entries.push_back(e);
+        e += random() % 2 == 0 ? kBandTile : kBandTile + static_cast<int32_t>(random() % 19);
+      }
+      entries.resize(static_cast<size_t>(lists_.band_stride), 1 << 29);
+      lists_.bands.insert(lists_.bands.end(), entries.begin(), entries.end());
+    }
+  }
+
+  // The entry that holds a key row, or -1.
+  int band_entry(int list, const QueryTile& tile, int key, int cut) const {
+    const int32_t* band = &lists_.bands[static_cast<size_t>(band_begin_of(list, tile))];
+    for (int i = 0; i < cut; ++i) {
+      int end = tile.position + 127 - band[i];
+      if (key <= end && key > end - 32) return i;
+    }
+    return -1;
+  }
+  int band_begin_of(int list, const QueryTile& tile) const {
+    return (tile.sequence * lists_.list_heads + list / problem_.query_tiles) * lists_.band_stride;
+  }
+
   void add_list(int head, int t, std::mt19937& random) {
     QueryTile tile = query_tile(problem_, t);
     int32_t key_rows = problem_.sequence[tile.sequence].key_rows;
     int begin = lists_.tile_begin.back();
-    for (int k = 0; k < visible_tiles(tile, key_rows, kKeyTile); ++k) {
+    int band_cut = 0;
+    if (kBands) {
+      const int32_t* band = &lists_.bands[static_cast<size_t>(band_begin_of(head * problem_.query_tiles, tile))];
+      while (band_cut < lists_.band_stride && band[band_cut] <= tile.position + 127) ++band_cut;
+      lists_.band_cuts.push_back(band_cut);
+    }
+    for (int k = 0; !kBands && k < visible_tiles(tile, key_rows, kKeyTile); ++k) {
       if (random() % 1000 >= setup_.density * 1000) continue;
       lists_.tiles.push_back(static_cast<uint32_t>(k) | (needs_mask(tile, key_rows, kKeyTile, k) ? kMaskedTile : 0u));
     }
@@ -176,12 +223,13 @@ class Run {
         auto key_tile = static_cast<uint32_t>(columns[c] / kKeyTile);
         bool listed = std::any_of(lists_.tiles.begin() + begin, lists_.tiles.end(),
                                   [&](uint32_t entry) { return (entry & kTileIndex) == key_tile; });
+        if (kBands) listed = band_entry(head * problem_.query_tiles + t, tile, columns[c], band_cut) >= 0;
         if (!listed) keep[static_cast<size_t>(c / 32)] |= 1u << (c % 32);
       }
       lists_.keep.insert(lists_.keep.end(), keep.begin(), keep.end());
     }
     lists_.cuts.push_back(cut);
-    int units = list_units(end - begin, cut, kKeyTile, unit_rows(kHeadDim, kKeyTile));
+    int units = list_units(kBands ? band_cut : end - begin, cut, kKeyTile, unit_rows(kHeadDim, kKeyTile));
     int parts = units > setup_.parts ? setup_.parts : 1;
     for (int part = 0; part < parts; ++part) {
       int first = part_begin(units, parts, part);
@@ -247,6 +295,8 @@ class Run {
   bool is_chosen(int head, int t, int sequence, int key) const {
     if (!kList) return true;
     auto list = static_cast<size_t>(head * problem_.query_tiles + t);
+    if (kBands && band_entry(static_cast<int>(list), query_tile(problem_, t), key, lists_.band_cuts[list]) >= 0)
+      return true;
     for (int i = lists_.tile_begin[list]; i < lists_.tile_begin[list + 1]; ++i) {
       if (static_cast<int>(lists_.tiles[static_cast<size_t>(i)] & kTileIndex) == key / kKeyTile) return true;
     }
@@ -338,6 +388,15 @@ TEST(HopperEmulation, ColumnsAloneAndBesideTiles) {
   run<64, 128, true>({.sequences = {{0, 400, 0, 400, 0}}, .density = 0, .columns = 150});
   run<64, 64, true>({.query_heads = 2, .sequences = {{0, 260, 0, 300, 40}}, .density = 0.4, .columns = 200});
   run<128, 128, true>({.query_heads = 2, .sequences = {{0, 100, 0, 200, 100}, {100, 150, 200, 150, 0}}, .columns = 90});
+}
+
+// Dense bands, gaps, a first tile cut off at row 0, tiles beyond the last key, several sequences.
+TEST(HopperEmulation, Bands) {
+  run<64, 32, true>({.query_heads = 2, .sequences = {{0, 300, 0, 300, 0}}, .density = 1});
+  run<64, 32, true>({.query_heads = 2, .kv_heads = 2, .sequences = {{0, 270, 0, 333, 63}}, .density = 0.5});
+  run<128, 32, true>({.query_heads = 2, .sequences = {{0, 100, 0, 200, 100}, {100, 150, 200, 150, 0}}, .columns = 90});
+  run<96, 32, true>({.sequences = {{0, 140, 0, 120, 40}}, .density = 0.8, .columns = 40, .parts = 2});
+  run<64, 32, true>({.sequences = {{0, 150, 0, 150, 0}}, .density = 0});
 }
 
 TEST(HopperEmulation, PartsOfLists) {

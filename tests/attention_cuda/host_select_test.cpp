@@ -11,6 +11,7 @@
 
 #include "attention/cuda/block_score.h"
 #include "attention/cuda/exact_probe.h"
+#include "attention/cuda/line_bands.h"
 #include "tessera/attention/cuda_select.h"
 #include "tessera/base/random.h"
 
@@ -244,6 +245,26 @@ TEST(ExactProbe, MassesAreThoseOfTheSoftmax) {
   }
 }
 
+// Per head, the diagonals that a selection kept: from its own masses, by the rule of the options.
+std::vector<std::vector<int32_t>> kept_distances(const Rows& rows, const Sequence& sequence,
+                                                 const SelectOptions& options) {
+  AttentionArguments arguments = rows.arguments;
+  arguments.sequences = {sequence};
+  const Chosen alone(arguments, options);
+  std::vector<std::vector<int32_t>> kept;
+  for (int32_t head = 0; head < alone.selected.work.list_heads; ++head) {
+    const float* mass = alone.selected.diagonal_mass + int64_t{head} * sequence.key_rows;
+    std::vector<int32_t>& distances = kept.emplace_back(static_cast<size_t>(sequence.key_rows));
+    for (size_t i = 0; i < distances.size(); ++i) distances[i] = static_cast<int32_t>(i);
+    std::stable_sort(distances.begin(), distances.end(), [&](int32_t a, int32_t b) {
+      const bool forced[] = {a < options.local, b < options.local};
+      return forced[0] != forced[1] ? forced[0] : !forced[0] && mass[a] > mass[b];
+    });
+    distances.resize(static_cast<size_t>(std::min(options.slash, sequence.key_rows)));
+  }
+  return kept;
+}
+
 // Every sequence gets the lists that it would get alone.
 TEST(SelectOnHost, SeveralSequencesAreChosenEachByItself) {
   const Shape shape{
@@ -386,6 +407,82 @@ TEST(SelectOnHost, BlockScoresDecideAndHeadDim256WritesPairs) {
   }
 }
 
+// Every key row that a kept diagonal asks for lies in exactly one entry, and no more entries are there than the runs of
+// diagonals need when each begins a tile of its own.
+TEST(SelectOnHost, BandsCoverTheDiagonals) {
+  const Shape shape{.sequences = {{0, 300, 0, 900, 600}, {300, 5, 900, 9, 4}, {305, 2500, 909, 2500, 0}}};
+  const Rows rows(shape);
+  for (const int32_t slash : {40, 1800}) {
+    const SelectOptions options{
+        .method = Method::vertical_slash, .vertical = 60, .slash = slash, .sinks = 20, .local = 1};
+    SelectOptions by_bands = options;
+    by_bands.bands = true;
+    const Chosen tiles(rows.arguments, options);
+    const Chosen bands(rows.arguments, by_bands);
+    const DeviceWorkList& work = bands.selected.work;
+    ASSERT_EQ(*bands.selected.overflow, 0U);
+    ASSERT_EQ(work.key_tile, kBandTile);
+    int32_t first_tile = 0;
+    for (int32_t s = 0; s < 3; ++s) {
+      const Sequence& sequence = shape.sequences[static_cast<size_t>(s)];
+      const int32_t count = (sequence.query_rows + 127) / 128;
+      const std::vector<std::vector<int32_t>> distances = kept_distances(rows, sequence, options);
+      for (int32_t head = 0; head < shape.heads; ++head) {
+        for (int32_t t = 0; t < count; ++t) {
+          EXPECT_EQ(bands.columns(s, head, first_tile + t), tiles.columns(s, head, first_tile + t));
+          const int32_t* band = work.bands + int64_t{s * work.list_heads + head} * work.band_stride;
+          const int32_t cut = work.band_cut[head * work.query_tiles + first_tile + t];
+          ASSERT_LE(cut, work.band_stride);
+          std::vector<int> covered(static_cast<size_t>(sequence.first_position + t * 128 + 128));
+          for (int32_t i = 0; i < cut; ++i) {
+            const int32_t end = sequence.first_position + t * 128 + 127 - band[i];
+            ASSERT_GE(end, 0);
+            for (int32_t key = std::max(end - 31, 0); key <= end; ++key) ++covered[static_cast<size_t>(key)];
+          }
+          EXPECT_LE(*std::max_element(covered.begin(), covered.end()), 1);
+          std::vector<int> wanted(covered.size());
+          for (const int32_t distance : distances[static_cast<size_t>(head)]) {
+            for (int32_t row = t * 128; row < t * 128 + 128; ++row) {
+              if (sequence.first_position + row >= distance) {
+                wanted[static_cast<size_t>(sequence.first_position + row - distance)] = 1;
+              }
+            }
+          }
+          int runs = 0;
+          for (size_t key = 0; key < wanted.size(); ++key) {
+            EXPECT_LE(wanted[key], covered[key]) << s << head << t << ' ' << key;
+            runs += wanted[key] == 1 && (key == 0 || wanted[key - 1] == 0) ? 1 : 0;
+          }
+          const auto keys = std::count(wanted.begin(), wanted.end(), 1);
+          EXPECT_LE(32 * cut, keys + 62 * runs);
+        }
+      }
+      first_tile += count;
+    }
+  }
+}
+
+// How a block's threads are ordered does not matter, nor where the chunks of distances end.
+TEST(LineBands, FollowEachOtherUntilAGap) {
+  std::vector<int32_t> distances;
+  for (int32_t d = 0; d < 1500; ++d) distances.push_back(d);                // a run across two chunks of 1,024
+  for (const int32_t d : {1657, 1816, 1817, 5000}) distances.push_back(d);  // too near by one, far enough, next to it
+  std::vector<int32_t> wanted;
+  for (int32_t e = 0; e <= 1657 + 127; e += 32) wanted.push_back(e);
+  for (int32_t e = 1816; e <= 1817 + 127; e += 32) wanted.push_back(e);
+  for (int32_t e = 5000; e <= 5127; e += 32) wanted.push_back(e);
+  for (const bool descending : {false, true}) {
+    const auto shared = std::make_unique<BandShared>();
+    std::vector<int32_t> bands(static_cast<size_t>(band_room(1504, 6000)));
+    int32_t count = 0;
+    write_bands({.descending = descending}, {distances.data(), 1504, bands.data(), &count}, *shared);
+    bands.resize(static_cast<size_t>(count));
+    EXPECT_EQ(bands, wanted);
+  }
+  EXPECT_EQ(band_cut(128, wanted.data(), static_cast<int32_t>(wanted.size())), 8);  // entries 0 .. 224 of rows 0 .. 255
+  EXPECT_EQ(band_cut(129, wanted.data(), static_cast<int32_t>(wanted.size())), 9);
+}
+
 TEST(Crossover, LiesWhereChoosingCostsATenthOfDense) {
   // Choosing linear, dense quadratic: the share is 0.4 at 2,048 rows and a tenth at 8,192.
   std::vector<CrossoverTime> times;
@@ -404,6 +501,12 @@ TEST(SelectOnHost, RefusesWhatDoesNotFit) {
   const Rows good({.sequences = {{0, 300, 0, 700, 400}}});
   EXPECT_THROW(host_list_bytes(good.arguments, {.method = Method::recall, .correction_levels = 3}), Error);
   EXPECT_THROW(select_on_host(good.arguments, {.method = Method::recall}, {}), Error);
+  EXPECT_THROW(host_list_bytes(good.arguments, {.method = Method::recall, .bands = true}), Error);
+  EXPECT_THROW(
+      host_list_bytes(good.arguments, {.method = Method::vertical_slash, .correction_levels = 1, .bands = true}),
+      Error);
+  const Rows wide({.head_dim = 256, .sequences = {{0, 300, 0, 700, 400}}});
+  EXPECT_THROW(host_list_bytes(wide.arguments, {.method = Method::vertical_slash, .bands = true}), Error);
   AttentionArguments long_rows = good.arguments;
   long_rows.keys.shape[0] = long_rows.values.shape[0] = 4000000;
   long_rows.sequences = {{0, 300, 0, 4000000, 0}};

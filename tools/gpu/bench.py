@@ -237,9 +237,19 @@ def diagonal_tiles(distances, length, key_tile):
     return near[step.clamp(min=0)] & (step >= 0)
 
 
-def choosing_and(call, library, inputs):
+def bands_of(distances, length):
+    """Entries of DeviceWorkList::bands that cover the diagonals, and how many of them each query tile uses."""
+    kept = distances[:length].nonzero().flatten()
+    gaps = kept.diff(prepend=torch.tensor([-1000])) >= 127 + 32
+    first, last = kept[gaps], kept[torch.cat([gaps[1:], torch.tensor([True])])]
+    entries = torch.cat([torch.arange(a, b + 128, 32) for a, b in zip(first.tolist(), last.tolist())])
+    ends = torch.arange(1, (length + 127) // 128 + 1) * 128 - 1
+    return entries, torch.searchsorted(entries, ends, right=True)
+
+
+def choosing_and(call, library, inputs, bands):
     """Estimate, choice of 1,000 columns and 6,096 distances, making of the lists, then `call`."""
-    options = library.options("vertical_slash", vertical=1000, slash=6096)
+    options = library.options("vertical_slash", vertical=1000, slash=6096, bands=int(bands))
     size = library.selection_bytes(*inputs.ours(), options, attend=False)
     scratch = torch.empty(size, dtype=torch.uint8, device="cuda")
 
@@ -268,7 +278,7 @@ def minference_row(attention, inputs, lines, length, seconds, flop):
 
 
 def stage_lines(library, options):
-    """MInference's (1000, 6096) lines: tiles of the diagonals plus 1,000 columns; planning and gathering included."""
+    """MInference's (1000, 6096) lines: tiles or bands of the diagonals plus 1,000 columns; planning and gathering included."""
     rows = []
     for length in options.lengths:
         if length < 16384:
@@ -295,13 +305,32 @@ def stage_lines(library, options):
                             list_bytes=4 * (tiles.numel() + begin.numel() + columns.numel() + cuts.numel()),
                             scratch_bytes=scratch.numel()))
             if key_tile == 64:
-                everything = choosing_and(call, library, inputs)
+                everything = choosing_and(call, library, inputs, False)
                 rows.append(row(f"lines {length} everything 128x{key_tile}", timed(everything, options.seconds), flop, heads,
                                 length=length, key_tile=key_tile, choosing="vertical_slash(1000, 6096)"))
                 del everything
                 if options.minference:
                     rows.append(minference_row(options.minference, inputs, lines, length, options.seconds, flop))
             torch.cuda.empty_cache()
+        covers = [bands_of(d, length) for d, _ in lines]
+        room = max(len(e) for e, _ in covers)
+        bands = to_gpu(torch.stack([torch.nn.functional.pad(e, (0, room - len(e))) for e, _ in covers]))
+        band_cuts = to_gpu(torch.cat([c for _, c in covers]))
+        work = tessera_cuda.WorkList(bands=bands, band_cut=band_cuts, band_stride=room, list_heads=heads, key_tile=32,
+                                     query_tiles=query_tiles, columns=columns, column_count=count, column_cut=cuts,
+                                     column_stride=1024)
+        scratch = scratch_for(library, inputs, work)
+        flop = 4 * HEAD_DIM * 128 * (32 * band_cuts.sum().item() + cuts.sum().item())
+        call = lambda: library.attend(*inputs.ours(), work, scratch=scratch, stream=stream())
+        rows.append(row(f"lines {length} (1000, 6096) bands", timed(call, options.seconds), flop, heads, length=length,
+                        key_tile=32, tiles=band_cuts.sum().item(),
+                        list_bytes=4 * (bands.numel() + band_cuts.numel() + columns.numel() + cuts.numel()),
+                        scratch_bytes=scratch.numel()))
+        everything = choosing_and(call, library, inputs, True)
+        rows.append(row(f"lines {length} everything bands", timed(everything, options.seconds), flop, heads, length=length,
+                        key_tile=32, choosing="vertical_slash(1000, 6096), bands"))
+        del everything, call
+        torch.cuda.empty_cache()
     return rows
 
 

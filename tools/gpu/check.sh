@@ -85,7 +85,7 @@ stage_units() {
   local name
   for name in tma scores values registers pipeline turns; do rung "units $name" 20 "$build/ladder_units" $name; done
 }
-rungs=(tile dense dims half groups varlen offsets lists lists64 columns split empty)
+rungs=(tile dense dims half groups varlen offsets lists lists64 columns bands split empty)
 stage_attention() {
   local name
   for name in "${rungs[@]}"; do rung "attention $name" 60 "$build/ladder_attention" "$name"; done
@@ -106,10 +106,10 @@ stage_sanitize() {
   local sanitizer name
   sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
   [[ -x $sanitizer ]] || { say "skip  compute-sanitizer is not here"; return 0; }
-  for name in tile lists lists64 columns; do
+  for name in tile lists lists64 columns bands; do
     rung "memcheck $name" 90 "$sanitizer" --tool memcheck --error-exitcode 9 "$build/ladder_attention" "$name"
   done
-  for name in tile groups lists lists64 columns split; do
+  for name in tile groups lists lists64 columns bands split; do
     rung "racecheck $name" 90 "$sanitizer" --tool racecheck --error-exitcode 9 "$build/ladder_attention" "$name"
   done
   for name in memcheck racecheck; do

@@ -47,7 +47,7 @@ std::vector<uint16_t> make_rows(int64_t rows, int64_t heads, const Shape& shape,
 
 // The arrays of the lists, as far as they are defined.
 struct Arrays {
-  std::vector<int32_t> begin, columns, counts, cuts;
+  std::vector<int32_t> begin, columns, counts, cuts, bands, band_cuts;
   std::vector<uint32_t> tiles;
   std::vector<float> report;
   uint32_t overflow = 0;
@@ -64,12 +64,44 @@ std::vector<T> fetch(const T* from, int64_t count, bool device) {
   return values;
 }
 
-Arrays arrays_of(const Selected& selected, int64_t sequences, bool device) {
+// First query tile of a sequence, and the one after its last.
+using TileRange = std::pair<int32_t, int32_t>;
+
+std::vector<TileRange> tile_ranges(const std::vector<Sequence>& sequences) {
+  std::vector<TileRange> ranges;
+  int32_t tile = 0;
+  for (const Sequence& s : sequences) {
+    const int32_t end = tile + (s.query_rows + kQueryTile - 1) / kQueryTile;
+    ranges.emplace_back(tile, end);
+    tile = end;
+  }
+  return ranges;
+}
+
+// Entries of a band that some query tile uses: those that are defined for sure.
+int32_t longest_cut(const DeviceWorkList& work, const TileRange& tiles, int64_t head,
+                    const std::vector<int32_t>& cuts) {
+  int32_t longest = 0;
+  for (int32_t t = tiles.first; t < tiles.second; ++t) {
+    longest = std::max(longest, cuts[static_cast<size_t>(head * work.query_tiles + t)]);
+  }
+  return longest;
+}
+
+Arrays arrays_of(const Selected& selected, const std::vector<TileRange>& sequence_tiles, bool device) {
+  const auto sequences = static_cast<int64_t>(sequence_tiles.size());
   const DeviceWorkList& work = selected.work;
   const int64_t lists = int64_t{work.list_heads} * work.query_tiles;
   Arrays arrays;
   arrays.begin = fetch(work.tile_begin, lists + 1, device);
-  arrays.tiles = fetch(work.tiles, arrays.begin.back(), device);
+  arrays.tiles = fetch(work.tiles, arrays.begin.empty() ? 0 : arrays.begin.back(), device);
+  arrays.band_cuts = fetch(work.band_cut, lists, device);
+  for (int64_t owner = 0; work.bands != nullptr && owner < sequences * work.list_heads; ++owner) {
+    const int32_t used = longest_cut(work, sequence_tiles[static_cast<size_t>(owner / work.list_heads)],
+                                     owner % work.list_heads, arrays.band_cuts);
+    const std::vector<int32_t> own = fetch(work.bands + owner * work.band_stride, used, device);
+    arrays.bands.insert(arrays.bands.end(), own.begin(), own.end());
+  }
   arrays.counts = fetch(work.column_count, sequences * work.list_heads, device);
   arrays.cuts = fetch(work.column_cut, lists, device);
   for (size_t owner = 0; owner < arrays.counts.size(); ++owner) {
@@ -103,7 +135,7 @@ bool run(const Shape& shape, const SelectOptions& options, const std::string& na
   };
   const AttentionArguments on_host = arguments_on(queries.data(), keys.data(), lse.data());
   std::vector<uint64_t> memory(host_list_bytes(on_host, options) / 8 + 1);
-  const auto sequences = static_cast<int64_t>(shape.sequences.size());
+  const std::vector<TileRange> sequences = tile_ranges(shape.sequences);
   const Arrays wanted = arrays_of(select_on_host(on_host, options, {.data = memory.data(), .bytes = memory.size() * 8}),
                                   sequences, false);
 
@@ -117,16 +149,17 @@ bool run(const Shape& shape, const SelectOptions& options, const std::string& na
   must(cudaDeviceSynchronize(), "choosing");
   const Arrays found = arrays_of(selected, sequences, true);
   const bool same = found == wanted;
-  const double dense = found.tiles.empty() ? 0 : static_cast<double>(found.tiles.size());
-  std::printf("%s %s: %.0f entries, %zu columns%s\n", same ? "ok  " : "FAIL", name.c_str(), dense, found.columns.size(),
-              same ? "" : ", differ from the host's");
+  std::printf("%s %s: %zu entries, %zu columns%s\n", same ? "ok  " : "FAIL", name.c_str(),
+              found.tiles.size() + found.bands.size(), found.columns.size(), same ? "" : ", differ from the host's");
   if (!same) {
     std::printf(
-        "     begin %d tiles %d columns %d counts %d cuts %d report %d overflow %u %u; host: %zu entries, %zu "
+        "     bands %d %d begin %d tiles %d columns %d counts %d cuts %d report %d overflow %u %u; host: %zu entries, "
+        "%zu "
         "columns\n",
-        found.begin == wanted.begin, found.tiles == wanted.tiles, found.columns == wanted.columns,
-        found.counts == wanted.counts, found.cuts == wanted.cuts, found.report == wanted.report, found.overflow,
-        wanted.overflow, wanted.tiles.size(), wanted.columns.size());
+        found.bands == wanted.bands, found.band_cuts == wanted.band_cuts, found.begin == wanted.begin,
+        found.tiles == wanted.tiles, found.columns == wanted.columns, found.counts == wanted.counts,
+        found.cuts == wanted.cuts, found.report == wanted.report, found.overflow, wanted.overflow, wanted.tiles.size(),
+        wanted.columns.size());
   }
   return same;
 }
@@ -152,6 +185,13 @@ int main() {
     good = run({2, 2, 128, true, several}, options, std::string(name) + " four sequences d128 f16") && good;
     good = run({2, 1, 96, false, several}, options, std::string(name) + " four sequences d96") && good;
     good = run({2, 1, 256, false, one}, options, std::string(name) + " 2300 rows d256") && good;
+    if (method == Method::vertical_slash) {
+      options.bands = true;
+      good = run({4, 2, 128, false, one}, options, "vertical_slash in bands, 2300 rows d128") && good;
+      options.slash = 1500;
+      good = run({4, 2, 128, true, several}, options, "vertical_slash in bands, four sequences d128 f16") && good;
+      options.bands = false;
+    }
     if (method == Method::block_mean) {
       options.top_k = 3;
       good = run({4, 2, 128, false, several}, options, "block_mean top 3, four sequences d128") && good;

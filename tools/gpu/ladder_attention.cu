@@ -1,7 +1,7 @@
 // The upper rungs of the GPU check: whole attention calls against fp64 on the CPU.
 //
 //   ladder_attention RUNG [mma]     tile | dense | dims | half | groups | varlen | offsets | lists | lists64 | columns
-//   | split | empty
+//   | bands | split | empty
 //
 // `mma` asks for the mma.sync kernel. One line of JSON per case; exit status 1 when a case misses its bound. Every case
 // starts from poisoned outputs, and runs twice: the repeats must agree bit by bit.
@@ -14,7 +14,7 @@ namespace {
 using namespace tessera::attention::cuda;
 using check::DeviceArray;
 
-enum class Lists { dense, full, random, none, long_last };
+enum class Lists { dense, full, random, none, long_last, bands };
 
 struct Case {
   std::string name;
@@ -33,8 +33,8 @@ struct Case {
 struct HostLists {
   std::vector<int32_t> tile_begin = {0};
   std::vector<uint32_t> tiles;
-  std::vector<int32_t> columns, column_count, column_cut;
-  int32_t list_heads = 0, column_stride = 0;
+  std::vector<int32_t> columns, column_count, column_cut, bands, band_cut;
+  int32_t list_heads = 0, column_stride = 0, band_stride = 0;
 };
 
 Problem ranges_only(const Case& c) {
@@ -50,6 +50,32 @@ Problem ranges_only(const Case& c) {
   }
   problem.query_tiles = tile;
   return problem;
+}
+
+// Entries at gaps of 32 rows, some a little more; every owner its own.
+void make_bands(const Case& c, const Problem& problem, HostLists& lists, std::mt19937_64& random) {
+  std::uniform_real_distribution<double> uniform;
+  int32_t farthest = 0;
+  for (const Sequence& s : c.sequences) farthest = std::max(farthest, s.first_position + s.query_rows + kQueryTile);
+  lists.band_stride = farthest / kBandTile + 1;
+  for (int owner = 0; owner < problem.sequences * lists.list_heads; ++owner) {
+    std::vector<int32_t> entries;
+    for (int32_t e = 0; e < farthest; e += kBandTile + (random() % 2 == 0 ? 0 : static_cast<int32_t>(random() % 23))) {
+      if (uniform(random) < c.density) entries.push_back(e);
+    }
+    entries.resize(static_cast<size_t>(lists.band_stride), 1 << 29);
+    lists.bands.insert(lists.bands.end(), entries.begin(), entries.end());
+  }
+  for (int h = 0; h < lists.list_heads; ++h) {
+    for (int t = 0; t < problem.query_tiles; ++t) {
+      QueryTile tile = query_tile(problem, t);
+      const int32_t* band =
+          &lists.bands[static_cast<size_t>((tile.sequence * lists.list_heads + h) * lists.band_stride)];
+      int cut = 0;
+      while (cut < lists.band_stride && band[cut] <= tile.position + 127) ++cut;
+      lists.band_cut.push_back(cut);
+    }
+  }
 }
 
 HostLists make_lists(const Case& c, std::mt19937_64& random) {
@@ -70,6 +96,7 @@ HostLists make_lists(const Case& c, std::mt19937_64& random) {
       lists.columns.insert(lists.columns.end(), rows.begin(), rows.end());
     }
   }
+  if (c.lists == Lists::bands) make_bands(c, problem, lists, random);
   for (int h = 0; h < lists.list_heads; ++h) {
     for (int t = 0; t < problem.query_tiles; ++t) {
       QueryTile tile = query_tile(problem, t);
@@ -116,8 +143,15 @@ std::vector<char> chosen_keys(const Case& c, const HostLists& lists, const Probl
     int first = static_cast<int>(lists.tiles[static_cast<size_t>(i)] & kTileIndex) * c.key_tile;
     for (int k = first; k < std::min(first + c.key_tile, range.key_rows); ++k) chosen[static_cast<size_t>(k)] = 1;
   }
+  int owner = tile.sequence * lists.list_heads + list / problem.query_tiles;
+  if (c.lists == Lists::bands) {
+    for (int i = 0; i < lists.band_cut[static_cast<size_t>(list)]; ++i) {
+      int end = tile.position + 127 - lists.bands[static_cast<size_t>(owner * lists.band_stride + i)];
+      for (int k = std::max(end - 31, 0); k <= std::min(end, range.key_rows - 1); ++k)
+        chosen[static_cast<size_t>(k)] = 1;
+    }
+  }
   if (c.columns > 0) {
-    int owner = tile.sequence * lists.list_heads + list / problem.query_tiles;
     for (int i = 0; i < lists.column_cut[static_cast<size_t>(list)]; ++i) {
       chosen[static_cast<size_t>(lists.columns[static_cast<size_t>(owner * lists.column_stride + i)])] = 1;
     }
@@ -240,7 +274,7 @@ bool finds_overflow(const AttentionArguments& arguments, const DeviceWorkList& w
   small.tile_capacity -= 1;
   DeviceWorkList flagged = work;
   flagged.overflow = flag.data();
-  return (small.tile_capacity < 0 || objects(small)) && objects(flagged) && !objects(work);
+  return (small.tile_capacity < 0 || work.band_stride > 0 || objects(small)) && objects(flagged) && !objects(work);
 }
 
 bool run_case(const Case& c, Kernel kernel) {
@@ -260,7 +294,7 @@ bool run_case(const Case& c, Kernel kernel) {
   DeviceArray<uint16_t> out(tensors.queries.size());
   DeviceArray<float> lse(static_cast<size_t>(tensors.query_rows * c.query_heads));
   DeviceArray<int32_t> tile_begin(lists.tile_begin), columns(lists.columns), count(lists.column_count),
-      cut(lists.column_cut);
+      cut(lists.column_cut), bands(lists.bands), band_cut(lists.band_cut);
   DeviceArray<uint32_t> tiles(lists.tiles);
   ElementType type = c.half_precision ? ElementType::f16 : ElementType::bf16;
   AttentionArguments arguments;
@@ -281,6 +315,9 @@ bool run_case(const Case& c, Kernel kernel) {
   work.columns = columns.data();
   work.column_count = count.data();
   work.column_cut = cut.data();
+  work.band_stride = lists.band_stride;
+  work.bands = bands.data();
+  work.band_cut = band_cut.data();
   bool dense = c.lists == Lists::dense;
   DeviceArray<unsigned char> scratch(dense ? workspace_bytes(arguments) : workspace_bytes(arguments, work));
 
@@ -430,6 +467,23 @@ std::vector<Case> cases_of(const std::string& rung) {
            .lists_per_group = true,
            .columns = 500});
     }
+  } else if (rung == "bands") {
+    auto bands = [&](Case c) {
+      c.lists = Lists::bands;
+      c.key_tile = kBandTile;
+      add(std::move(c));
+    };
+    bands({.name = "all", .query_heads = 2, .sequences = {whole(900)}, .density = 1});
+    bands({.name = "some", .query_heads = 4, .kv_heads = 2, .sequences = {whole(1500)}});
+    bands({.name = "per-group", .query_heads = 8, .kv_heads = 2, .sequences = {whole(1025)}, .lists_per_group = true});
+    bands({.name = "columns", .query_heads = 2, .sequences = {whole(1300)}, .columns = 300});
+    bands({.name = "d64-f16", .query_heads = 2, .head_dim = 64, .half_precision = true, .sequences = {whole(1100)}});
+    bands({.name = "d96", .query_heads = 2, .head_dim = 96, .sequences = {whole(700)}, .columns = 90});
+    bands({.name = "varlen",
+           .query_heads = 2,
+           .sequences = {{0, 200, 0, 260, 60}, {200, 333, 260, 333, 0}, {533, 70, 593, 90, 40}},
+           .columns = 50});
+    bands({.name = "none", .query_heads = 2, .sequences = {whole(300)}, .density = 0});
   } else if (rung == "split") {
     add({.name = "long-last",
          .query_heads = 2,

@@ -27,6 +27,7 @@ namespace tessera::attention::cuda {
 
 constexpr int kQueryTile = 128;    // query rows that share one list
 constexpr int kMaxSequences = 64;  // per call
+constexpr int kBandTile = 32;      // key rows of an entry of a band
 
 // Entry of a tile list: the key tile's index within its sequence, and whether the kernel must apply causality and the
 // end of the rows inside it. An unmasked tile is computed in full.
@@ -76,8 +77,12 @@ int32_t query_tiles(const std::vector<Sequence>& sequences);
 //
 // List l = list_head * query_tiles + query_tile. Within a list, tiles ascend and are distinct. A column that lies in a
 // listed tile of the same list counts once; the kernel applies causality to columns, and to tiles flagged kMaskedTile.
+//
+// Bands stand in place of tiles (band_stride > 0): tiles of 32 rows that begin at any row and lie at the same distances
+// from every query tile of a head, so that a head has one list of them. Entry e of the query tile whose row 0 has
+// position p: key rows p + 127 - e - 31 .. p + 127 - e, those before row 0 left out; the kernel applies causality.
 struct DeviceWorkList {
-  int32_t key_tile = 128;               // rows of a key tile: 128 or 64
+  int32_t key_tile = 128;               // rows of a key tile: 128 or 64; of bands 32
   int32_t list_heads = 0;               // query_heads, or kv_heads: then all heads of a group share a list
   int32_t query_tiles = 0;              // query_tiles(sequences)
   const int32_t* tile_begin = nullptr;  // [list_heads * query_tiles + 1] offsets into `tiles`
@@ -89,6 +94,11 @@ struct DeviceWorkList {
   const int32_t* columns = nullptr;       // [sequences * list_heads, column_stride] key rows, ascending, distinct
   const int32_t* column_count = nullptr;  // [sequences * list_heads]
   const int32_t* column_cut = nullptr;    // [list_heads * query_tiles] leading columns that a list may use
+
+  int32_t band_stride = 0;            // room per (sequence, list head); 0: tiles. Otherwise tile_begin is not read,
+                                      // and head_dim is at most 128
+  const int32_t* bands = nullptr;     // [sequences * list_heads, band_stride] entries, ascending, 32 or more apart
+  const int32_t* band_cut = nullptr;  // [list_heads * query_tiles] leading entries that a list uses
 
   // Pooled mean correction, 1 or 2 levels: every key tile that all rows of a query tile see and its list leaves out
   // counts as n keys equal to the mean of its keys, with the mean of its values; n: its rows that are no columns of the

@@ -45,6 +45,9 @@ typedef struct {
   int64_t tile_capacity;
   int32_t key_tile, list_heads, query_tiles, column_stride, correction_levels;
   const uint32_t* overflow; /* may be null */
+  const int32_t* bands;     /* null: tiles */
+  const int32_t* band_cut;
+  int32_t band_stride; /* 0: tiles */
 } tessera_cuda_work_list;
 
 typedef struct {
@@ -73,6 +76,7 @@ typedef struct {
   int64_t most_entries;
   int32_t correction_levels;
   int32_t exact; /* 0 or 1 */
+  int32_t bands; /* 0 or 1 */
 } tessera_cuda_options;
 
 /* Lists of a call, in its scratch memory; pointers are to the device, null where a method has none. */

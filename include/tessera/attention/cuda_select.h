@@ -54,6 +54,8 @@ struct SelectOptions {
   int32_t crossover = 16384;        // automatic: key rows from which a choice is tried; see measure_crossover()
   int32_t correction_levels = 0;    // DeviceWorkList::correction_levels of the lists
   bool exact = false;               // see above; the probe then takes about three times as long
+  bool bands = false;               // vertical_slash: diagonals as bands (DeviceWorkList::bands) in place of tiles;
+                                    // fewer keys are computed that no line asks for
   int64_t most_entries = 60000000;  // room for tile entries of all heads (4 bytes each), when dense needs more
 };
 

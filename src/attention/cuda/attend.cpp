@@ -236,6 +236,7 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
   check_pointer(work.tile_begin, arguments.queries.device, "tile_begin");
   check_pointer(work.tiles, arguments.queries.device, "tiles");
   check_pointer(work.columns, arguments.queries.device, "columns");
+  check_pointer(work.bands, arguments.queries.device, "bands");
   auto* stream = static_cast<cudaStream_t>(launch.stream);
   bool half_precision = arguments.queries.type == ElementType::f16;
 
@@ -247,9 +248,12 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
                     .column_cut = columns ? work.column_cut : nullptr,
                     .columns = work.columns,
                     .column_keep = memory.column_keep,
+                    .bands = work.band_stride > 0 ? work.bands : nullptr,
+                    .band_cut = work.band_cut,
                     .list_heads = work.list_heads,
                     .column_stride = work.column_stride,
                     .key_tile = work.key_tile,
+                    .band_stride = work.band_stride,
                     .tile_capacity = work.tile_capacity,
                     .overflow = work.overflow,
                     .items = memory.items,

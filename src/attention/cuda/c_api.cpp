@@ -50,6 +50,9 @@ DeviceWorkList to_work(const tessera_cuda_work_list& from) {
           .columns = from.columns,
           .column_count = from.column_count,
           .column_cut = from.column_cut,
+          .band_stride = from.band_stride,
+          .bands = from.bands,
+          .band_cut = from.band_cut,
           .correction_levels = from.correction_levels};
 }
 
@@ -85,6 +88,7 @@ SelectOptions to_options(const tessera_cuda_options* from) {
           .crossover = from->crossover,
           .correction_levels = from->correction_levels,
           .exact = from->exact != 0,
+          .bands = from->bands != 0,
           .most_entries = from->most_entries};
 }
 
@@ -93,7 +97,8 @@ void give(const Selected& from, tessera_cuda_selected* to) {
   const DeviceWorkList& work = from.work;
   *to = {.dense = from.dense,
          .work = {work.tile_begin, work.tiles, work.columns, work.column_count, work.column_cut, work.tile_capacity,
-                  work.key_tile, work.list_heads, work.query_tiles, work.column_stride, work.correction_levels},
+                  work.key_tile, work.list_heads, work.query_tiles, work.column_stride, work.correction_levels, nullptr,
+                  work.bands, work.band_cut, work.band_stride},
          .overflow = from.overflow,
          .report = from.report,
          .column_mass = from.column_mass,
@@ -159,7 +164,8 @@ void tessera_cuda_default_options(tessera_cuda_options* options) {
               .threshold = from.threshold,
               .most_entries = from.most_entries,
               .correction_levels = from.correction_levels,
-              .exact = from.exact ? 1 : 0};
+              .exact = from.exact ? 1 : 0,
+              .bands = from.bands ? 1 : 0};
 }
 
 int tessera_cuda_selection_bytes(const tessera_cuda_attention* attention, const tessera_cuda_options* options,

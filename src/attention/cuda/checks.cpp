@@ -114,9 +114,18 @@ void check(const AttentionArguments& arguments) {
 
 void check(const AttentionArguments& arguments, const DeviceWorkList& work) {
   check(arguments);
-  if (work.key_tile != 128 && work.key_tile != 64) {
-    reject("key_tile must be 128 or 64, found " + std::to_string(work.key_tile));
+  bool by_bands = work.band_stride > 0;
+  if (by_bands ? work.key_tile != kBandTile : work.key_tile != 128 && work.key_tile != 64) {
+    reject(std::string("key_tile must be ") + (by_bands ? "32 with bands" : "128 or 64") + ", found " +
+           std::to_string(work.key_tile));
   }
+  if (work.band_stride < 0 || (by_bands && (!work.bands || !work.band_cut))) {
+    reject("a work list with bands needs bands, band_cut and band_stride > 0");
+  }
+  if (by_bands && arguments.queries.shape[2] > 128) {
+    reject("bands need head_dim 64, 96 or 128, found " + std::to_string(arguments.queries.shape[2]));
+  }
+  if (by_bands && work.correction_levels > 0) reject("the mean correction needs tiles, found bands");
   if (work.list_heads != arguments.queries.shape[1] && work.list_heads != arguments.keys.shape[1]) {
     reject("list_heads must be query_heads " + std::to_string(arguments.queries.shape[1]) + " or kv_heads " +
            std::to_string(arguments.keys.shape[1]) + ", found " + std::to_string(work.list_heads));
@@ -126,7 +135,8 @@ void check(const AttentionArguments& arguments, const DeviceWorkList& work) {
     reject("the work list has " + std::to_string(work.query_tiles) + " query tiles, the sequences have " +
            std::to_string(tiles));
   }
-  if (work.tile_begin == nullptr || (work.tiles == nullptr && work.tile_capacity > 0) || work.tile_capacity < 0) {
+  bool no_tiles = !work.tile_begin || (!work.tiles && work.tile_capacity > 0) || work.tile_capacity < 0;
+  if (!by_bands && no_tiles) {
     reject("the work list has no tile_begin or tiles");
   }
   if (work.column_stride < 0 || work.column_stride % 128 != 0) {

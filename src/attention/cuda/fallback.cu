@@ -105,8 +105,14 @@ __global__ void __launch_bounds__(kMmaThreads, 1)
   if constexpr (kList) {
     if (!lists_fit(problem, work)) return;
     int list = list_of(problem, work.list_heads, head * problem.query_tiles + tile_index);
-    for (int i = work.tile_begin[list]; i < work.tile_begin[list + 1]; ++i) {
-      visit_rows(static_cast<int>(work.tiles[i] & kTileIndex) * work.key_tile, work.key_tile);
+    for (int i = 0; i < listed_tiles(work, list); ++i) {
+      if (work.bands) {
+        int end = band_end(tile.position, work.bands[band_begin(problem, work, list, tile.sequence) + i]);
+        int first = max(end - kBandTile + 1, 0);
+        visit_rows(first, end - first + 1);
+      } else {
+        visit_rows(static_cast<int>(work.tiles[work.tile_begin[list] + i] & kTileIndex) * work.key_tile, work.key_tile);
+      }
     }
     if (work.column_cut) {
       int owner = tile.sequence * work.list_heads + list / problem.query_tiles;

@@ -20,6 +20,7 @@ class Consumer {
  public:
   static constexpr int kKeyTile = unit_rows(kHeadDim, kListedTile);  // keys of a unit
   static constexpr int kTilesPerUnit = kKeyTile / kListedTile;
+  static constexpr bool kBands = kList && kListedTile == kBandTile;
   using Shape = HopperShape<kHeadDim, kKeyTile>;
   using Shared = HopperShared<kHeadDim, kKeyTile>;
   static constexpr int kScores = kKeyTile / 2;   // accumulators per thread of the 64 x kKeyTile scores
@@ -96,19 +97,19 @@ class Consumer {
       return;
     }
     // Row `row` sees key c of a tile when c <= limit.
-    int limit_low[kTilesPerUnit];
-    int limit_high[kTilesPerUnit];
+    constexpr int kTileScores = kScores / kTilesPerUnit;
+    int last_key = item.key_rows - 1;
 #pragma unroll
     for (int t = 0; t < kTilesPerUnit; ++t) {
       int first_key = read(shared_.first_key[stage][t]);
-      limit_low[t] = min(item.position + row, item.key_rows - 1) - first_key;
-      limit_high[t] = min(item.position + row + 8, item.key_rows - 1) - first_key;
-    }
+      if constexpr (kBands) last_key = read(shared_.last_key[stage][t]);
+      int limit_low = min(item.position + row, last_key) - first_key;
+      int limit_high = min(item.position + row + 8, last_key) - first_key;
 #pragma unroll
-    for (int i = 0; i < kScores; ++i) {
-      int t = i * kTilesPerUnit / kScores;
-      int key = accumulator_column(thread_, i) - t * kListedTile;
-      if (key > (i % 4 < 2 ? limit_low[t] : limit_high[t])) scores[i] = -INFINITY;
+      for (int i = t * kTileScores; i < (t + 1) * kTileScores; ++i) {
+        int key = accumulator_column(thread_, i) - t * kListedTile;
+        if (key > (i % 4 < 2 ? limit_low : limit_high)) scores[i] = -INFINITY;
+      }
     }
   }
 

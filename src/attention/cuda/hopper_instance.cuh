@@ -21,6 +21,7 @@ template <typename Element, int kHeadDim>
 cudaError_t launch_element(const HopperLaunch& launch) {
   if (!launch.list) return launch_instance<Element, kHeadDim, dense_key_tile(kHeadDim), false>(launch);
   if constexpr (dense_key_tile(kHeadDim) == 128) {
+    if (launch.work.bands) return launch_instance<Element, kHeadDim, kBandTile, true>(launch);
     if (launch.work.key_tile == 128) return launch_instance<Element, kHeadDim, 128, true>(launch);
   }
   return launch_instance<Element, kHeadDim, 64, true>(launch);

@@ -10,6 +10,7 @@ class Producer {
  public:
   static constexpr int kUnitRows = unit_rows(kHeadDim, kKeyTile);
   static constexpr int kTilesPerUnit = kUnitRows / kKeyTile;
+  static constexpr bool kBands = kList && kKeyTile == kBandTile;
   using Shape = HopperShape<kHeadDim, kUnitRows>;
   using Shared = HopperShared<kHeadDim, kUnitRows>;
 
@@ -34,7 +35,7 @@ class Producer {
     int index;
     WorkItem part;
     int list;
-    int list_begin;  // of its tiles among all
+    int list_begin;  // of its tiles, or of its band, among all
     int tiles;
   };
 
@@ -52,8 +53,13 @@ class Producer {
     if constexpr (kList) {
       next_.part = work_.items[next_.index];
       next_.list = list_of(problem_, work_.list_heads, next_.part.row);
-      next_.list_begin = work_.tile_begin[next_.list];
-      next_.tiles = work_.tile_begin[next_.list + 1] - next_.list_begin;
+      next_.tiles = listed_tiles(work_, next_.list);
+      if constexpr (kBands) {
+        int sequence = query_tile(problem_, next_.part.row % problem_.query_tiles).sequence;
+        next_.list_begin = band_begin(problem_, work_, next_.list, sequence);
+      } else {
+        next_.list_begin = work_.tile_begin[next_.list];
+      }
     } else {
       next_.part = {};
       next_.part.row = dense_row(problem_, next_.index);
@@ -78,14 +84,15 @@ class Producer {
     announce({head, count, tile.first_row, tile.rows, tile.position, range.key_rows, now_.part.slot, 0});
     // Where columns of this list lie among the compacted ones.
     int column_owner = kList ? tile.sequence * work_.list_heads + now_.list / problem_.query_tiles : 0;
-    Source source{head / (problem_.query_heads / problem_.kv_heads), range.key_begin, column_owner, tile.position};
+    Source source{head / (problem_.query_heads / problem_.kv_heads), range.key_begin, column_owner, tile.position,
+                  range.key_rows};
 
     int take_at = kList ? max(count - 4, 1) : 1;
     Unit pending = {};  // whose values are still to be loaded
     Entries entries = read(0, count);
     Entries after = read(1, count);
     for (int u = 0; u < count; ++u) {
-      Unit unit = kList ? list_unit(u, entries) : dense_unit(u, tile, range.key_rows);
+      Unit unit = kList ? list_unit(u, entries, source) : dense_unit(u, tile, range.key_rows);
       entries = after;
       after = read(u + 2, count);
       load_keys(source, unit);
@@ -100,13 +107,14 @@ class Producer {
   }
 
   struct Source {
-    int kv_head, key_begin, column_owner, position;
+    int kv_head, key_begin, column_owner, position, key_rows;
   };
 
   struct Unit {
     uint32_t flags;                // kColumnUnit, kMaskedTile
     int row[kTilesPerUnit];        // first row of each tile; of a column unit, its first column
     int first_key[kTilesPerUnit];  // what the mask counts from: the row, or kHiddenKey
+    int last_key[kTilesPerUnit];   // of a band's tile: its last row that exists and belongs to it
   };
 
   // The units of a list are its tiles from the last to the first, then its columns.
@@ -125,15 +133,20 @@ class Producer {
       if (u >= count || unit >= tile_units()) return entries;
 #pragma unroll
       for (int t = 0; t < kTilesPerUnit; ++t) {
-        // An odd list's last unit holds its tile twice; the second is hidden.
-        int index = max(now_.tiles - 1 - unit * kTilesPerUnit - t, 0);
-        entries.tile[t] = work_.tiles[now_.list_begin + index];
+        // A list's last unit may hold its last tile several times; all but the first are hidden.
+        if constexpr (kBands) {
+          int index = min(unit * kTilesPerUnit + t, now_.tiles - 1);
+          entries.tile[t] = static_cast<uint32_t>(work_.bands[now_.list_begin + index]);
+        } else {
+          int index = max(now_.tiles - 1 - unit * kTilesPerUnit - t, 0);
+          entries.tile[t] = work_.tiles[now_.list_begin + index];
+        }
       }
     }
     return entries;
   }
 
-  __device__ __forceinline__ Unit list_unit(int u, const Entries& entries) const {
+  __device__ __forceinline__ Unit list_unit(int u, const Entries& entries, const Source& source) const {
     int index = walk(u);
     Unit unit = {};
     if (index >= tile_units()) {
@@ -144,9 +157,18 @@ class Producer {
 #pragma unroll
     for (int t = 0; t < kTilesPerUnit; ++t) {
       bool absent = index * kTilesPerUnit + t >= now_.tiles;
-      unit.row[t] = static_cast<int>(entries.tile[t] & kTileIndex) * kKeyTile;
+      uint32_t masked = entries.tile[t] & kMaskedTile;
+      if constexpr (kBands) {
+        // A tile that would begin before row 0 is loaded from there, and its end belongs to the tile after.
+        int end = band_end(source.position, static_cast<int>(entries.tile[t]));
+        unit.row[t] = max(end - kKeyTile + 1, 0);
+        unit.last_key[t] = min(end, source.key_rows - 1);
+        masked = end < kKeyTile - 1 || end > min(source.position, source.key_rows - 1) ? kMaskedTile : 0u;
+      } else {
+        unit.row[t] = static_cast<int>(entries.tile[t] & kTileIndex) * kKeyTile;
+      }
       unit.first_key[t] = absent ? kHiddenKey : unit.row[t];
-      unit.flags |= absent ? kMaskedTile : entries.tile[t] & kMaskedTile;
+      unit.flags |= absent ? kMaskedTile : masked;
     }
     return unit;
   }
@@ -195,7 +217,10 @@ class Producer {
       ptx::mbarrier_wait(&shared_.keys_empty[stage], keys_.parity ^ 1);
       shared_.unit[stage] = unit.flags;
 #pragma unroll
-      for (int t = 0; t < kTilesPerUnit; ++t) shared_.first_key[stage][t] = unit.first_key[t];
+      for (int t = 0; t < kTilesPerUnit; ++t) {
+        shared_.first_key[stage][t] = unit.first_key[t];
+        if constexpr (kBands) shared_.last_key[stage][t] = unit.last_key[t];
+      }
       ptx::mbarrier_arrive_expect(full, Shape::kTileBytes);
       load_tiles(shared_.keys[stage], &maps_.keys, full, source, unit);
     }

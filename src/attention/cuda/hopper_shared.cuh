@@ -50,7 +50,8 @@ struct alignas(1024) HopperShared {
   alignas(16) int32_t column_position[Shape::kStages][kKeyTile];
   alignas(16) uint32_t column_keep[Shape::kStages][kKeyTile / 32];
   uint32_t unit[Shape::kStages];         // kMaskedTile, kColumnUnit
-  int32_t first_key[Shape::kStages][2];  // of the tiles that the unit is made of
+  int32_t first_key[Shape::kStages][4];  // of the tiles that the unit is made of
+  int32_t last_key[Shape::kStages][4];   // that the tile stands for; of bands
   ConsumerItem item[2];
   uint64_t queries_full, queries_empty;
   uint64_t keys_full[Shape::kStages], keys_empty[Shape::kStages];

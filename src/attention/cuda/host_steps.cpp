@@ -161,6 +161,8 @@ class HostSteps final : public SelectionSteps {
         lists.column_count[head] = arguments.columns_kept;
       }
       const TileRule own = rule_of_head(rule, head);
+      const auto bands = std::make_unique<BandShared>();
+      if (lists.band_stride > 0) write_bands({}, band_arguments(arguments, lists, head), *bands);
       uint32_t* flags = list_flags(rule, lists);
       for (int32_t word = 0; flags != nullptr && word < rule.flag_words(); ++word) {
         flags[int64_t{head} * rule.flag_words() + word] = own.flag_word(word);
@@ -170,7 +172,12 @@ class HostSteps final : public SelectionSteps {
         if (has_columns(arguments) && lists.column_stride > 0) {
           lists.column_cut[list] = column_cut(rule, tile, columns, lists.column_count[head]);
         }
-        lists.counts[list] = tiles_of(own, lists, head, tile, nullptr);
+        if (lists.band_stride > 0) {
+          lists.band_cut[list] = band_cut(rule.first_position + tile * rule.query_tile,
+                                          lists.bands + int64_t{head} * lists.band_stride, lists.band_count[head]);
+        } else {
+          lists.counts[list] = tiles_of(own, lists, head, tile, nullptr);
+        }
       }
     }
   }

@@ -19,6 +19,16 @@ __global__ void __launch_bounds__(kSearchThreads) largest_kernel(LargestTask fir
                              task.summary + head * ((task.words + 31) / 32)});
 }
 
+// Grid (heads).
+__global__ void __launch_bounds__(kSearchThreads) bands_kernel(BandArguments line, int64_t stride) {
+  __shared__ BandShared shared;
+  const int64_t head = blockIdx.x;
+  line.distances += head * line.count;
+  line.bands += head * stride;
+  line.band_count += head;
+  write_bands(SearchBlock{}, line, shared);
+}
+
 __global__ void flags_kernel(TileRule rule, uint32_t* flags) {
   const auto word = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
   if (word >= rule.flag_words()) return;
@@ -68,6 +78,14 @@ __global__ void cut_kernel(TileRule rule, int32_t query_tiles, int64_t pitch, Li
       column_cut(rule, tile, lists.columns + head * lists.column_stride, lists.column_count[head]);
 }
 
+__global__ void band_cut_kernel(TileRule rule, int32_t query_tiles, int64_t pitch, LineLists lists) {
+  const auto tile = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (tile >= query_tiles) return;
+  const int64_t head = blockIdx.y;
+  lists.band_cut[head * pitch + tile] = band_cut(rule.first_position + tile * rule.query_tile,
+                                                 lists.bands + head * lists.band_stride, lists.band_count[head]);
+}
+
 // Lists that did not fit end where the room ends.
 __global__ void clamp_kernel(int32_t* begin, int64_t count, int64_t capacity) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -100,10 +118,13 @@ LineTasks line_tasks(const LineListArguments& arguments, const LineLists& lists)
     const int32_t count = kept(arguments.diagonals_kept);
     tasks.largest[tasks.count++] = {
         .line = {arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count, lists.distances},
-        .stride = count,
-        .words = words,
-        .bits = lists.distance_bits,
-        .summary = lists.distance_bits + int64_t{arguments.heads} * words};
+        .stride = count};
+    if (lists.band_stride == 0) {
+      LargestTask& task = tasks.largest[tasks.count - 1];
+      task.words = words;
+      task.bits = lists.distance_bits;
+      task.summary = lists.distance_bits + int64_t{arguments.heads} * words;
+    }
   }
   return tasks;
 }
@@ -111,7 +132,7 @@ LineTasks line_tasks(const LineListArguments& arguments, const LineLists& lists)
 TileRule line_rule(const LineListArguments& arguments, const LineLists& lists) {
   TileRule rule = arguments.rule;
   rule.distances = nullptr;
-  if (arguments.diagonal_mass != nullptr) {
+  if (arguments.diagonal_mass != nullptr && lists.band_stride == 0) {
     rule.distances = lists.distance_bits;
     rule.summary = lists.distance_bits + int64_t{arguments.heads} * ((rule.key_rows + 31) / 32);
   }
@@ -136,6 +157,12 @@ int count_line_lists(const LineListArguments& arguments, const LineLists& lists,
   if (has_columns(arguments) && lists.column_stride > 0) {
     const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
     cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, pitch, lists);
+  }
+  if (lists.band_stride > 0) {
+    bands_kernel<<<heads, kSearchThreads, 0, stream>>>(band_arguments(arguments, lists, 0), lists.band_stride);
+    const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
+    band_cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, pitch, lists);
+    return cudaGetLastError();
   }
   if (list_flags(rule, lists) != nullptr) {
     const dim3 flag_grid(static_cast<unsigned>(rule.flag_words() + 31) / 32, heads);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attention/cuda/line_bands.h"
 #include "attention/cuda/line_lists.h"
 
 namespace tessera::attention::cuda {
@@ -36,7 +37,12 @@ struct LineLists {
   int64_t tile_capacity = 0;          // < 2^31
   uint32_t* overflow = nullptr;       // [1] becomes 1 when the lists did not fit; the last ones are then cut
   int32_t list_pitch = 0;             // lists from one head's to the next's; 0: query_tiles
-  void* scan = nullptr;               // scan_bytes
+  // Bands in place of tiles, flags, counts and bits of distances: none of these is then written.
+  int32_t band_stride = 0;        // band_room(); 0: tiles
+  int32_t* bands = nullptr;       // [heads, band_stride]
+  int32_t* band_count = nullptr;  // [heads]
+  int32_t* band_cut = nullptr;    // [heads * query_tiles]
+  void* scan = nullptr;           // scan_bytes
   std::size_t scan_bytes = 0;
 };
 
@@ -76,6 +82,12 @@ struct LineTasks {
 LineTasks line_tasks(const LineListArguments& arguments, const LineLists& lists);
 inline bool has_columns(const LineListArguments& arguments) {
   return arguments.column_mass != nullptr || arguments.given_columns || arguments.first_column >= 0;
+}
+// Of one head.
+inline BandArguments band_arguments(const LineListArguments& arguments, const LineLists& lists, int64_t head) {
+  const int32_t kept =
+      arguments.diagonals_kept < arguments.rule.key_rows ? arguments.diagonals_kept : arguments.rule.key_rows;
+  return {lists.distances + head * kept, kept, lists.bands + head * lists.band_stride, lists.band_count + head};
 }
 // Null: every pair of tiles is looked at by itself.
 inline uint32_t* list_flags(const TileRule& rule, const LineLists& lists) {

@@ -13,8 +13,7 @@ constexpr int kPlanThreads = 1024;
 __device__ int units_of(const Problem& problem, const ListWork& work, int row) {
   int list = list_of(problem, work.list_heads, row);
   int columns = work.column_cut ? work.column_cut[list] : 0;
-  return list_units(work.tile_begin[list + 1] - work.tile_begin[list], columns, work.key_tile,
-                    unit_rows(problem.head_dim, work.key_tile));
+  return list_units(listed_tiles(work, list), columns, work.key_tile, unit_rows(problem.head_dim, work.key_tile));
 }
 
 // Exclusive prefix sums of one value per thread; `total` receives the sum. All threads of the block call it.
@@ -150,6 +149,21 @@ __device__ bool is_listed(const uint32_t* tiles, int count, uint32_t wanted) {
   return low < count && (tiles[low] & kTileIndex) == wanted;
 }
 
+// True when an entry of the band, ascending, holds the key row that lies `back` rows before the query tile's end.
+__device__ bool is_in_band(const int32_t* band, int count, int back) {
+  int low = 0;
+  int high = count;
+  while (low < high) {
+    int middle = (low + high) / 2;
+    if (band[middle] <= back) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low > 0 && back - band[low - 1] < kBandTile;
+}
+
 // A warp per list, a lane per column.
 __global__ void column_keep_kernel(const __grid_constant__ Problem problem, const __grid_constant__ ListWork work,
                                    uint32_t* keep) {
@@ -159,8 +173,8 @@ __global__ void column_keep_kernel(const __grid_constant__ Problem problem, cons
   if (list >= lists || !lists_fit(problem, work)) return;
   QueryTile tile = query_tile(problem, list % problem.query_tiles);
   int owner = tile.sequence * work.list_heads + list / problem.query_tiles;
-  int begin = work.tile_begin[list];
-  int count = work.tile_begin[list + 1] - begin;
+  int count = listed_tiles(work, list);
+  int begin = work.bands ? band_begin(problem, work, list, tile.sequence) : work.tile_begin[list];
   int cut = work.column_cut[list];
   int unit = unit_rows(problem.head_dim, work.key_tile);
   int padded = (cut + unit - 1) / unit * unit;
@@ -169,7 +183,10 @@ __global__ void column_keep_kernel(const __grid_constant__ Problem problem, cons
   for (int c = lane; c < padded; c += 32) {
     bool kept = false;
     if (c < cut) {
-      kept = !is_listed(work.tiles + begin, count, static_cast<uint32_t>(columns[c] / work.key_tile));
+      bool listed = work.bands
+                        ? is_in_band(work.bands + begin, count, band_end(tile.position, columns[c]))
+                        : is_listed(work.tiles + begin, count, static_cast<uint32_t>(columns[c] / work.key_tile));
+      kept = !listed;
     }
     uint32_t word = __ballot_sync(0xffffffffu, kept);
     if (lane == 0) words[c / 32] = word;

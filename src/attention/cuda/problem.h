@@ -48,7 +48,9 @@ struct ListWork {
   const int32_t* column_cut;    // null: no columns
   const int32_t* columns;       // [sequences * list_heads, column_stride]
   const uint32_t* column_keep;  // [lists, column_stride / 32] bit c % 32 of word c / 32: column c is computed here
-  int32_t list_heads, column_stride, key_tile;
+  const int32_t* bands;         // [sequences * list_heads, band_stride]; null: tiles
+  const int32_t* band_cut;      // [lists]
+  int32_t list_heads, column_stride, key_tile, band_stride;
   int64_t tile_capacity;
   const uint32_t* overflow;  // null, or the flag of whoever made the lists
   const WorkItem* items;
@@ -81,9 +83,15 @@ TESSERA_HOST_DEVICE int32_t visible_tiles(const QueryTile& tile, int32_t key_row
   return (seen + key_tile - 1) / key_tile;
 }
 
-// Keys that the Hopper kernel multiplies at a time: two listed tiles of 64 rows where shared memory holds them.
+// Last key row of entry `entry` of a band, for the query tile whose first row stands at `position`. May be negative.
+TESSERA_HOST_DEVICE constexpr int32_t band_end(int32_t position, int32_t entry) {
+  return position + kQueryTile - 1 - entry;
+}
+
+// Keys that the Hopper kernel multiplies at a time: as many listed tiles as are 128 rows, where shared memory holds
+// them.
 TESSERA_HOST_DEVICE constexpr int32_t unit_rows(int32_t head_dim, int32_t key_tile) {
-  return key_tile == 64 && head_dim <= 128 ? 128 : key_tile;
+  return head_dim <= 128 ? 128 : key_tile;
 }
 
 // Units of a list: its tiles, then its columns.
@@ -115,9 +123,19 @@ TESSERA_HOST_DEVICE int32_t list_of(const Problem& problem, int32_t list_heads, 
   return head / (problem.query_heads / list_heads) * problem.query_tiles + row % problem.query_tiles;
 }
 
+// Tiles of a list, or entries of its band.
+TESSERA_HOST_DEVICE int32_t listed_tiles(const ListWork& work, int32_t list) {
+  return work.bands ? work.band_cut[list] : work.tile_begin[list + 1] - work.tile_begin[list];
+}
+
+// Where the entries of a list's band begin among all.
+TESSERA_HOST_DEVICE int32_t band_begin(const Problem& problem, const ListWork& work, int32_t list, int32_t sequence) {
+  return (sequence * work.list_heads + list / problem.query_tiles) * work.band_stride;
+}
+
 // False: the last offset lies beyond the room for entries, and no entry may be read.
 TESSERA_HOST_DEVICE bool lists_fit(const Problem& problem, const ListWork& work) {
-  return work.tile_begin[int64_t{work.list_heads} * problem.query_tiles] <= work.tile_capacity;
+  return work.bands || work.tile_begin[int64_t{work.list_heads} * problem.query_tiles] <= work.tile_capacity;
 }
 
 // Units per part when lists are split: at most twice the mean list, unless that would need more than `max_slots`

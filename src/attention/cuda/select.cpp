@@ -52,6 +52,18 @@ class ListMaker {
         steps_.count_lines(lines.back(), own.lists);
       }
     }
+    if (plan_.band_stride == 0) write_tiles(lines);
+    Selected selected{.overflow = all.overflow, .report = memory_.report};
+    if (plan_.sequences.size() == 1) {
+      selected.column_mass = memory_.probe.column_mass;
+      selected.diagonal_mass = memory_.probe.diagonal_mass;
+    }
+    return selected;
+  }
+
+ private:
+  void write_tiles(const std::vector<LineListArguments>& lines) {
+    const LineLists& all = memory_.lists;
     steps_.begin_lists(all, plan_.lists());
     for (size_t s = 0; s < plan_.sequences.size(); ++s) {
       const SequenceMemory& own = memory_.sequences[s];
@@ -62,21 +74,18 @@ class ListMaker {
       }
     }
     steps_.end_lists(all, plan_.lists());
-    Selected selected{.overflow = all.overflow, .report = memory_.report};
-    if (plan_.sequences.size() == 1) {
-      selected.column_mass = memory_.probe.column_mass;
-      selected.diagonal_mass = memory_.probe.diagonal_mass;
-    }
-    return selected;
   }
 
- private:
   // Sequences without columns or report have none of either.
   void clear_owners() {
     const auto owners = static_cast<size_t>(plan_.sequence_count * plan_.heads);
     if (memory_.lists.column_stride > 0) {
       steps_.clear(memory_.lists.column_count, sizeof(int32_t) * owners);
       steps_.clear(memory_.lists.column_cut, sizeof(int32_t) * static_cast<size_t>(plan_.lists()));
+    }
+    if (memory_.lists.band_stride > 0) {
+      steps_.clear(memory_.lists.band_count, sizeof(int32_t) * owners);
+      steps_.clear(memory_.lists.overflow, sizeof(uint32_t));
     }
     if (memory_.report != nullptr) steps_.clear(memory_.report, 2 * sizeof(float) * owners);
   }
@@ -154,7 +163,7 @@ class ListMaker {
 };
 
 DeviceWorkList view_of(const LineLists& lists, const SelectPlan& plan, const SelectOptions& options) {
-  return {.key_tile = plan.key_tile,
+  return {.key_tile = plan.band_stride > 0 ? kBandTile : plan.key_tile,
           .list_heads = plan.heads,
           .query_tiles = plan.query_tiles,
           .tile_begin = lists.tile_begin,
@@ -164,10 +173,15 @@ DeviceWorkList view_of(const LineLists& lists, const SelectPlan& plan, const Sel
           .columns = lists.columns,
           .column_count = lists.column_count,
           .column_cut = lists.column_cut,
+          .band_stride = lists.band_stride,
+          .bands = lists.bands,
+          .band_cut = lists.band_cut,
           .correction_levels = options.correction_levels};
 }
 
-size_t device_scan_bytes(const SelectPlan& plan) { return plan.dense ? 0 : line_scan_bytes(plan.lists() + 1); }
+size_t device_scan_bytes(const SelectPlan& plan) {
+  return plan.dense || plan.band_stride > 0 ? 0 : line_scan_bytes(plan.lists() + 1);
+}
 
 }  // namespace
 
@@ -187,7 +201,7 @@ std::size_t selection_bytes(const AttentionArguments& arguments, const SelectOpt
   // Only sizes matter here, so any non-null pointers pass the checks.
   DeviceWorkList work = view_of(memory.lists, plan, options);
   static const int32_t somewhere[1] = {};
-  work.tile_begin = work.columns = work.column_count = work.column_cut = somewhere;
+  work.tile_begin = work.columns = work.column_count = work.column_cut = work.bands = work.band_cut = somewhere;
   work.tiles = reinterpret_cast<const uint32_t*>(somewhere);
   return memory.bytes + workspace_bytes(arguments, work);
 }

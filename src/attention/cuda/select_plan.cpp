@@ -43,6 +43,13 @@ void check_options(const AttentionArguments& arguments, const SelectOptions& opt
   if (options.correction_levels < 0 || options.correction_levels > 2) {
     reject("correction_levels must be 0, 1 or 2, found " + std::to_string(options.correction_levels));
   }
+  if (!options.bands) return;
+  if (options.method != Method::vertical_slash) reject("bands stand for the diagonals of vertical_slash alone");
+  if (options.slash < 1) reject("bands need diagonals, found slash 0");
+  if (options.correction_levels > 0) reject("the mean correction needs tiles, found bands");
+  if (arguments.queries.shape[2] > 128) {
+    reject("bands need head_dim 64, 96 or 128, found " + std::to_string(arguments.queries.shape[2]));
+  }
 }
 
 void check_block_rows(const Sequence& sequence, const SelectOptions& options) {
@@ -154,6 +161,9 @@ LineLists view_of_sequence(const LineLists& all, const SelectPlan& plan, const S
   skip(lists.column_cut, sequence.first_tile);
   skip(lists.counts, sequence.first_tile);
   skip(lists.tile_begin, sequence.first_tile);
+  skip(lists.bands, int64_t{sequence.index} * plan.heads * all.band_stride);
+  skip(lists.band_count, int64_t{sequence.index} * plan.heads);
+  skip(lists.band_cut, sequence.first_tile);
   lists.list_pitch = plan.query_tiles;
   return lists;
 }
@@ -176,6 +186,9 @@ SelectPlan plan_selection(const AttentionArguments& arguments, const SelectOptio
     plan.dense = plan.dense && one.method == Method::dense;
     plan.column_stride = std::max(plan.column_stride, column_room(one, options));
     plan.dense_entries += plan.heads * causal_entries(one, plan.key_tile);
+    if (options.bands) {
+      plan.band_stride = std::max(plan.band_stride, band_room(one.lines.diagonals_kept, sequence.key_rows));
+    }
     plan.sequences.push_back(one);
   }
   return plan;
@@ -195,9 +208,17 @@ SelectMemory lay_out_selection(void* base, const AttentionArguments& arguments, 
     to.column_count = scratch.take<int32_t>(owners);
     to.column_cut = scratch.take<int32_t>(plan.lists());
   }
-  to.counts = scratch.take<int32_t>(plan.lists() + 1);
-  to.tile_begin = scratch.take<int32_t>(plan.lists() + 1);
-  to.tiles = scratch.take<uint32_t>(to.tile_capacity);
+  to.band_stride = plan.band_stride;
+  if (to.band_stride > 0) {
+    to.tile_capacity = 0;
+    to.bands = scratch.take<int32_t>(owners * to.band_stride);
+    to.band_count = scratch.take<int32_t>(owners);
+    to.band_cut = scratch.take<int32_t>(plan.lists());
+  } else {
+    to.counts = scratch.take<int32_t>(plan.lists() + 1);
+    to.tile_begin = scratch.take<int32_t>(plan.lists() + 1);
+    to.tiles = scratch.take<uint32_t>(to.tile_capacity);
+  }
   to.overflow = scratch.take<uint32_t>(1);
   memory.probe.query_heads = plan.heads;
   memory.probe.kv_heads = static_cast<int32_t>(arguments.keys.shape[1]);
@@ -213,13 +234,15 @@ SelectMemory lay_out_selection(void* base, const AttentionArguments& arguments, 
       own.blocks.kv_heads = memory.probe.kv_heads;
       own.blocks.head_dim = memory.probe.head_dim;
       take_blocks(own.blocks, scratch, sequence, options);
-    } else {
+    } else if (to.band_stride == 0) {
       own.lists.flags = scratch.take<uint32_t>(int64_t{plan.heads} * sequence.rule.flag_words());
     }
     if (is_by_lines(sequence.method)) {
       own.lists.distances = scratch.take<int32_t>(int64_t{plan.heads} * sequence.lines.diagonals_kept);
-      own.lists.distance_bits =
-          scratch.take<uint32_t>(int64_t{plan.heads} * distance_words(sequence.sequence.key_rows));
+      if (to.band_stride == 0) {
+        own.lists.distance_bits =
+            scratch.take<uint32_t>(int64_t{plan.heads} * distance_words(sequence.sequence.key_rows));
+      }
     }
     if (is_by_choice(sequence.method)) {
       own.band_bits = scratch.take<uint32_t>(int64_t{plan.heads} * ((sequence.band_tiles() + 31) / 32));

@@ -36,6 +36,7 @@ struct SelectPlan {
   int32_t query_tiles = 0;     // of all sequences
   int32_t key_tile = 128;      // of the lists' entries
   int32_t column_stride = 0;
+  int32_t band_stride = 0;    // > 0: bands in place of tiles
   int64_t dense_entries = 0;  // that all causal tiles of all heads would take
   int64_t lists() const { return int64_t{heads} * query_tiles; }
 };

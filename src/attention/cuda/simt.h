@@ -87,11 +87,22 @@ struct Block {
 
   // scan[0][i] becomes the sum of scan[0][0..i]. scan[1] is scratch.
   TESSERA_SIMT void inclusive_scan(uint32_t (&scan)[2][kThreads]) const {
+    scan_with(scan, [](uint32_t a, uint32_t b) { return a + b; });
+  }
+  // The same with the highest in place of the sum.
+  TESSERA_SIMT void inclusive_highest(uint32_t (&scan)[2][kThreads]) const {
+    scan_with(scan, [](uint32_t a, uint32_t b) { return a > b ? a : b; });
+  }
+
+ private:
+  // join(x, 0) is x.
+  template <typename Join>
+  TESSERA_SIMT void scan_with(uint32_t (&scan)[2][kThreads], const Join& join) const {
     int from = 0;
     for (int step = 1; step < kThreads; step *= 2, from = 1 - from) {
       each([&](int thread) {
         const uint32_t before = thread >= step ? scan[from][thread - step] : 0;
-        scan[1 - from][thread] = scan[from][thread] + before;
+        scan[1 - from][thread] = join(scan[from][thread], before);
       });
     }
     if (from == 1) each([&](int thread) { scan[0][thread] = scan[1][thread]; });
