@@ -10,6 +10,7 @@
 #include "experts/covering/greedy.h"
 #include "experts/covering/hole_designs.h"
 #include "experts/covering/incumbent.h"
+#include "experts/covering/multiplier_holes.h"
 #include "experts/covering/parts.h"
 #include "experts/covering/planes.h"
 #include "experts/covering/restarts.h"
@@ -100,6 +101,7 @@ void search_in_turns(Incumbent& incumbent) {
   HoleSearch holes(incumbent, parts);
   CombinationSearch combinations(incumbent, parts);
   FourfoldSearch fourfold(incumbent);
+  MultiplierSearch multipliers(incumbent, parts);
   int64_t attempts = 1;
   double turn = kFirstTurn;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
@@ -108,6 +110,7 @@ void search_in_turns(Incumbent& incumbent) {
     fourfold.run(4 * turn);
     holes.run(few ? turn : 2 * turn);
     holes.run_above_bound(turn, round);
+    multipliers.run(turn);
     combinations.run(many ? 2 * turn : turn);
     if (!few && !many) anneal_down(incumbent, turn, attempts, random);
     anneal_symmetric(incumbent, many ? turn / 2 : turn, round);

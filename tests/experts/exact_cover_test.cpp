@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "experts/covering/fourfold_pair.h"
+#include "experts/covering/multiplier_holes.h"
 
 namespace tessera::experts {
 namespace {
@@ -81,10 +82,10 @@ TEST(FourfoldPair, OrbitsOfAPlanHoldTheirPairsOnce) {
       ASSERT_EQ(plan.group.order(), turn);
       Design given{.classes = classes, .sets = plan.given};
       EXPECT_EQ(count_pairs(given).lambda_max, 4);
-      EXPECT_EQ(plan.bases.size(), plan.classes.size());
-      for (size_t o = 0; o < plan.bases.size(); o += 7) {
+      ASSERT_FALSE(plan.orbits.options.empty());
+      for (size_t o = 0; o < plan.orbits.options.size(); o += 7) {
         Design orbit = given;
-        const auto images = plan.group.images(plan.bases[o]);
+        const auto images = plan.group.images(plan.orbits.options[o].base);
         orbit.sets.insert(orbit.sets.end(), images.begin(), images.end());
         const int64_t open = count_pairs(given, 0).uncovered, left = count_pairs(orbit, 0).uncovered;
         EXPECT_EQ(open - left, 6 * static_cast<int64_t>(images.size()));
@@ -116,6 +117,59 @@ TEST(FourfoldPair, LeavesOtherProblemsAlone) {
     FourfoldSearch(incumbent).run(60);
     EXPECT_EQ(incumbent.sets(), 0) << problem.classes;
   }
+}
+
+TEST(OrbitOptions, AreAllOrbitsWithoutADonePair) {
+  // Sets of three on seven points that rotate: the two orbits of {0, 1, 3}, {0, 1, 5} hold every pair once, the three
+  // others hold some pair twice.
+  const PermutationGroup group(7, {{1, 2, 3, 4, 5, 6, 0}}, "rotation");
+  const OrbitCover cover = orbit_options(
+      group, 3, [](int, int) { return false; }, 100);
+  EXPECT_EQ(cover.open_classes, 3);
+  ASSERT_EQ(cover.options.size(), 2u);
+  for (const OrbitOption& option : cover.options) {
+    Design design{.classes = 7, .sets = group.images(option.base)};
+    const PairCoverage pairs = count_pairs(design);
+    EXPECT_EQ(pairs.lambda_min, 1);
+    EXPECT_EQ(pairs.lambda_max, 1);
+  }
+  const auto neighbours = [](int a, int b) { return b - a == 1 || b - a == 6; };
+  EXPECT_TRUE(orbit_options(group, 3, neighbours, 100).options.empty());
+  EXPECT_TRUE(orbit_options(
+                  group, 3, [](int, int) { return false; }, 1)
+                  .options.empty());
+}
+
+TEST(MultiplierHoles, LayoutsKeepTheHoleAndHaveWholeNumbers) {
+  int64_t seen = 0;
+  for (const int size : {3, 4, 5}) {
+    for (int classes = 20; classes <= 90; ++classes) {
+      for (const MultiplierLayout& layout : multiplier_layouts(classes, size)) {
+        ++seen;
+        EXPECT_EQ(layout.points(), classes);
+        const int hole = layout.hole_points(), first = classes - hole;
+        EXPECT_EQ((classes * (classes - 1) - hole * (hole - 1)) % (size * (size - 1)), 0);
+        const PermutationGroup group = layout.group();
+        EXPECT_EQ(group.order(), layout.turn * (size - 1)) << classes << ' ' << size;
+        for (const Permutation& g : group.elements()) {
+          for (int x = 0; x < classes; ++x) EXPECT_EQ(g[static_cast<size_t>(x)] >= first, x >= first);
+        }
+      }
+    }
+  }
+  EXPECT_GT(seen, 20);
+}
+
+TEST(MultiplierHoles, MeetTheBoundOfSetsOfFour) {
+  const CoveringProblem problem{.classes = 79, .size = 4};
+  const CoveringOptions options{.seconds = 120, .seed = 1};
+  Incumbent incumbent(problem, options);
+  Parts parts(1, [&] { return incumbent.seconds_left(); });
+  MultiplierSearch(incumbent, parts).run(120);
+  ASSERT_TRUE(incumbent.reached());
+  const PairCoverage pairs = count_pairs(incumbent.best().design);
+  EXPECT_EQ(pairs.lambda_min, 1);
+  EXPECT_EQ(pairs.lambda_max, 4);
 }
 
 }  // namespace

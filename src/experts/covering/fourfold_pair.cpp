@@ -1,8 +1,6 @@
 #include "experts/covering/fourfold_pair.h"
 
 #include <algorithm>
-#include <array>
-#include <map>
 
 #include "experts/covering/restarts.h"
 #include "tessera/base/error.h"
@@ -11,8 +9,9 @@ namespace tessera::experts {
 namespace {
 
 constexpr int kSmallest = 22;
-constexpr int64_t kMostBases = 50;               // orbits of sets that an attempt chooses, at most
-constexpr int64_t kShortNodes = 8000;            // of the shortest attempt
+constexpr int64_t kMostBases = 50;     // orbits of sets that an attempt chooses, at most
+constexpr int64_t kShortNodes = 8000;  // of the shortest attempt
+constexpr size_t kMostOptions = 500'000;
 constexpr int kFirstPair = 2, kFirstOther = 10;  // the fourfold pair is {0, 1}, the sets add {2, 3}, {4, 5}, ...
 
 bool has_fourfold_pair(const CoveringProblem& problem) {
@@ -46,86 +45,14 @@ Permutation generator(int classes, int turn, bool exchange) {
   return p;
 }
 
-class Orbits {
- public:
-  explicit Orbits(FourfoldPlan& plan)
-      : plan_(plan), points_(plan.group.points()), pairs_(plan.group.pair_classes()), open_(pairs_.size.size(), 0) {
-    for (const std::vector<int>& set : plan.given) {
-      for (size_t i = 0; i < set.size(); ++i) {
-        for (size_t j = 0; j < i; ++j) open_[pair_class(set[j], set[i])] = -1;
-      }
-    }
-    for (int& number : open_) {
-      if (number == 0) number = plan.open_classes++;
-    }
-  }
-
-  // Every orbit has one set that holds the first pair of its first class of pairs.
-  void collect() {
-    std::vector<char> seen(open_.size(), 0);
-    for (int a = 0; a < points_; ++a) {
-      for (int b = a + 1; b < points_; ++b) {
-        const size_t first = pair_class(a, b);
-        if (open_[first] < 0 || seen[first] != 0) continue;
-        seen[first] = 1;
-        add_sets_with(a, b, first);
-      }
-    }
-  }
-
- private:
-  size_t pair_class(int a, int b) const {
-    return static_cast<size_t>(
-        pairs_.of[static_cast<size_t>(a) * static_cast<size_t>(points_) + static_cast<size_t>(b)]);
-  }
-
-  void add_sets_with(int a, int b, size_t first) {
-    std::vector<int> partners;
-    const auto fits = [&](int x, int y) { return open_[pair_class(x, y)] >= 0 && pair_class(x, y) >= first; };
-    for (int x = 0; x < points_; ++x) {
-      if (x != a && x != b && fits(a, x) && fits(b, x)) partners.push_back(x);
-    }
-    for (size_t i = 0; i < partners.size(); ++i) {
-      for (size_t j = 0; j < i; ++j) {
-        if (fits(partners[j], partners[i])) add({a, b, partners[j], partners[i]});
-      }
-    }
-  }
-
-  // Unless its images cover some pair twice.
-  void add(const std::array<int, 4>& set) {
-    std::map<size_t, int> held;
-    for (size_t i = 0; i < set.size(); ++i) {
-      for (size_t j = 0; j < i; ++j) ++held[pair_class(set[i], set[j])];
-    }
-    const std::vector<int> base(set.begin(), set.end());
-    int images = plan_.group.order();
-    const auto once = [&] {
-      return std::all_of(held.begin(), held.end(),
-                         [&](const auto& item) { return item.second * images == pairs_.size[item.first]; });
-    };
-    if (!once()) {  // a set that some of the group leaves alone has fewer images
-      images = static_cast<int>(plan_.group.images(base).size());
-      if (images == plan_.group.order() || !once()) return;
-    }
-    plan_.bases.push_back(base);
-    plan_.classes.emplace_back();
-    for (const auto& [number, count] : held) plan_.classes.back().push_back(open_[number]);
-  }
-
-  FourfoldPlan& plan_;
-  int points_;
-  PermutationGroup::PairClasses pairs_;
-  std::vector<int> open_;  // [pair classes]: number among those to be covered; -1: the given sets cover it
-};
-
 }  // namespace
 
 FourfoldPlan fourfold_plan(int classes, int turn, bool exchange) {
   TESSERA_ASSERT(has_fourfold_pair({.classes = classes, .size = 4}) && (turn == 2 || turn == 6));
   FourfoldPlan plan{.group = PermutationGroup(classes, {generator(classes, turn, exchange)}, "rotation")};
   for (int pair = kFirstPair; pair < kFirstOther; pair += 2) plan.given.push_back({0, 1, pair, pair + 1});
-  Orbits(plan).collect();
+  const auto given = [](int a, int b) { return b < kFirstOther && (a < kFirstPair || (a % 2 == 0 && b == a + 1)); };
+  plan.orbits = orbit_options(plan.group, 4, given, kMostOptions);
   return plan;
 }
 
@@ -137,7 +64,7 @@ void FourfoldSearch::prepare() {
     if (incumbent_.target() > kMostBases * turn) continue;
     // Even numbers of classes have designs of both forms, odd ones showed none that leaves a and b alone.
     FourfoldPlan plan = fourfold_plan(problem.classes, turn, problem.classes % 2 != 0);
-    ExactCover cover(plan.open_classes, plan.classes);
+    ExactCover cover(plan.orbits.open_classes, plan.orbits.items());
     attempts_.push_back({std::move(plan), std::move(cover)});
   }
 }
@@ -154,11 +81,7 @@ void FourfoldSearch::run(double seconds) {
     attempt.done = outcome == CoverOutcome::none;
     if (outcome == CoverOutcome::found) {
       Design design{.classes = incumbent_.problem().classes, .sets = attempt.plan.given};
-      for (const size_t base : attempt.cover.chosen()) {
-        for (std::vector<int>& image : attempt.plan.group.images(attempt.plan.bases[base])) {
-          design.sets.push_back(std::move(image));
-        }
-      }
+      append_orbits(attempt.plan.group, attempt.plan.orbits, attempt.cover.chosen(), design);
       incumbent_.offer(std::move(design), "one pair in four sets, the others under a " + attempt.plan.group.name());
     }
     std::erase_if(attempts_, [](const Attempt& a) { return a.done; });

@@ -13,7 +13,7 @@
 
 #include "experts/covering/exact_cover.h"
 #include "experts/covering/incumbent.h"
-#include "experts/covering/permutation_group.h"
+#include "experts/covering/orbit_options.h"
 #include "tessera/base/random.h"
 
 namespace tessera::experts {
@@ -21,10 +21,8 @@ namespace tessera::experts {
 // A group and the orbits of sets of four that may be chosen under it.
 struct FourfoldPlan {
   PermutationGroup group;
-  std::vector<std::vector<int>> bases;    // one set of each orbit
-  std::vector<std::vector<int>> classes;  // that the orbit covers, each pair once
-  std::vector<std::vector<int>> given;    // the sets with the fourfold pair
-  int open_classes = 0;
+  std::vector<std::vector<int>> given;  // the sets with the fourfold pair
+  OrbitCover orbits;
 };
 
 // `turn` is 2 or 6; classes = 7 or 10 mod 12, at least 22.
