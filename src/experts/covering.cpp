@@ -105,12 +105,12 @@ void search_in_turns(Incumbent& incumbent) {
   int64_t attempts = 1;
   double turn = kFirstTurn;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
-    const bool few = incumbent.sets() <= kFewSets, many = incumbent.sets() > kManySets;
+    const bool few = incumbent.target() <= kFewSets, many = incumbent.target() > kManySets;
     if (few) anneal_down(incumbent, 3 * turn, attempts, random);
     fourfold.run(4 * turn);
     holes.run(few ? turn : 2 * turn);
     holes.run_above_bound(turn, round);
-    multipliers.run(turn);
+    if (round > 0) multipliers.run(turn);
     combinations.run(many ? 2 * turn : turn);
     if (!few && !many) anneal_down(incumbent, turn, attempts, random);
     anneal_symmetric(incumbent, many ? turn / 2 : turn, round);

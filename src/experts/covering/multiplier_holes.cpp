@@ -10,10 +10,10 @@
 namespace tessera::experts {
 namespace {
 
-constexpr double kMostBases = 40;        // orbits of sets, about
-constexpr int64_t kShortNodes = 4000;    // of the shortest attempt
+constexpr double kMostBases = 15;        // orbits of sets, about
+constexpr int64_t kShortNodes = 1000;    // of the shortest attempt
 constexpr size_t kMostOptions = 60'000;  // of one layout
-constexpr double kMostSets = 5e6;        // looked at to find the options
+constexpr double kMostSets = 1e6;        // looked at to find the options
 constexpr int kSmallestTurn = 5;
 
 int64_t pairs_of(int64_t n) { return n * (n - 1) / 2; }
