@@ -41,7 +41,8 @@ std::string read_file(const std::filesystem::path& path) {
   std::ostringstream content;
   content << stream.rdbuf();
   if (stream.bad() || std::filesystem::is_directory(path)) {
-    throw Error(ErrorCode::io, "{}: cannot read; expected a regular file", path.string());
+    throw Error(ErrorCode::io, "{}: cannot read {}; expected a regular file", path.string(),
+                std::filesystem::is_directory(path) ? "a folder" : "it");
   }
   return std::move(content).str();
 }

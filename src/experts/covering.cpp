@@ -6,11 +6,14 @@
 #include "experts/covering/anneal.h"
 #include "experts/covering/combinations.h"
 #include "experts/covering/exact.h"
+#include "experts/covering/fourfold_pair.h"
 #include "experts/covering/greedy.h"
 #include "experts/covering/hole_designs.h"
 #include "experts/covering/incumbent.h"
+#include "experts/covering/multiplier_holes.h"
 #include "experts/covering/parts.h"
 #include "experts/covering/planes.h"
+#include "experts/covering/restarts.h"
 #include "experts/covering/symmetric_anneal.h"
 #include "experts/covering/triples.h"
 #include "tessera/base/error.h"
@@ -58,21 +61,13 @@ constexpr int64_t kAttemptMoves = 1'000;  // per class and set, of the shortest 
 constexpr int64_t kMostSetsTried = 16;    // by exact search
 constexpr int64_t kFewSets = 24, kManySets = 100;
 
-// Term i >= 1 of 1, 1, 2, 1, 1, 2, 4, ...: restarts that are never far from the best fixed length (Luby, Sinclair,
-// Zuckerman, 1993).
-int64_t luby(int64_t i) {
-  int64_t length = 1;
-  while (length < i + 1) length *= 2;
-  return length == i + 1 ? length / 2 : luby(i - length / 2 + 1);
-}
-
 // Fewer and fewer sets by plain annealing for about `seconds`. Few long attempts find less than many short ones.
 void anneal_down(Incumbent& incumbent, double seconds, int64_t& attempts, Random& random) {
   const CoveringProblem& problem = incumbent.problem();
   const double until = incumbent.seconds() + seconds;
   const auto stop = [&] { return incumbent.stop() || incumbent.seconds() >= until; };
   while (!stop()) {
-    const int64_t moves = kAttemptMoves * problem.classes * incumbent.sets() * luby(attempts);
+    const int64_t moves = kAttemptMoves * problem.classes * incumbent.sets() * restart_length(attempts);
     const AnnealResult result =
         anneal(problem, incumbent.sets() - 1, {.moves = moves, .seed = random.bits(), .stop = stop});
     if (result.cost == 0) incumbent.offer(result.design, "simulated annealing");
@@ -105,13 +100,17 @@ void search_in_turns(Incumbent& incumbent) {
   Parts parts(random.bits(), [&] { return incumbent.seconds_left(); });
   HoleSearch holes(incumbent, parts);
   CombinationSearch combinations(incumbent, parts);
+  FourfoldSearch fourfold(incumbent);
+  MultiplierSearch multipliers(incumbent, parts);
   int64_t attempts = 1;
   double turn = kFirstTurn;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
-    const bool few = incumbent.sets() <= kFewSets, many = incumbent.sets() > kManySets;
+    const bool few = incumbent.target() <= kFewSets, many = incumbent.target() > kManySets;
     if (few) anneal_down(incumbent, 3 * turn, attempts, random);
+    fourfold.run(4 * turn);
     holes.run(few ? turn : 2 * turn);
     holes.run_above_bound(turn, round);
+    if (round > 0) multipliers.run(turn);
     combinations.run(many ? 2 * turn : turn);
     if (!few && !many) anneal_down(incumbent, turn, attempts, random);
     anneal_symmetric(incumbent, many ? turn / 2 : turn, round);

@@ -110,7 +110,16 @@ DesignFile parse_design(std::string_view text, std::string_view name) {
   return file;
 }
 
-DesignFile read_design(const std::filesystem::path& path) { return parse_design(read_file(path), path.string()); }
+DesignFile read_design(const std::filesystem::path& path) {
+  // A fit's folder is the likely mistake: its design is one of its files.
+  if (std::filesystem::is_directory(path)) {
+    const std::filesystem::path inside = path / "design.json";
+    throw Error(ErrorCode::io, "{}: expected a design file, found a folder; {}", path.string(),
+                std::filesystem::exists(inside) ? "give the design in it: " + inside.string()
+                                                : std::string("no design.json is in it"));
+  }
+  return parse_design(read_file(path), path.string());
+}
 
 std::string format_design(const DesignFile& file) {
   check_design(file.design);

@@ -260,6 +260,13 @@ TEST_F(ExpertsFitCli, BadAnswersAreRefused) {
   refuse("a,b,c,d,e,f\n.5,.5,-1,2,1,0\n", "expected a probability");
   refuse("\x93NUMPY", "a.csv");
   expect_refusal("combine " + design + " " + path("none.csv"), "none.csv");
+  const std::filesystem::path folder = path("folder");
+  std::filesystem::create_directory(folder);
+  expect_refusal("combine " + folder.string() + " " + good, "found a folder; no design.json is in it");
+  std::filesystem::copy_file(design, folder / "design.json");
+  expect_refusal("combine " + folder.string() + " " + good,
+                 "give the design in it: " + (folder / "design.json").string());
+  expect_refusal("combine " + design + " " + folder.string(), "cannot read a folder; expected a regular file");
   expect_refusal("combine " + design + " " + good + " --rule best", "unknown rule 'best'");
   expect_refusal("combine " + design + " " + good + " --temperature 0", "--temperature");
   expect_refusal("combine " + design + " " + good + " --out " + path("no/out.csv"), "does not exist");

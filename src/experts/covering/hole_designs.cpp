@@ -37,6 +37,8 @@ constexpr double kMostBases = 30;
 constexpr size_t kFirstLayouts = 40;
 constexpr size_t kMostLayouts = 300;  // kept
 constexpr int kMostCycles = 8;
+constexpr int64_t kVeryFewBases = 2;  // freeze early: several short attempts
+constexpr int kAttempts = 4;
 
 // Groups that one set fills together.
 int packed(int size, int group, int joined) { return joined > 1 ? 1 : std::max(1, (size - joined) / group); }
@@ -213,10 +215,14 @@ void go_through(LayoutWalk& walk, int size, Random& random, const std::function<
       const CoveringProblem inner{.classes = layout.group->points(), .size = size};
       const auto exempt = [&](int a, int b) { return layout.rotation.left_open(a, b); };
       for (const Plan& plan : layout.plans) {
-        if (stop()) return;
-        OrbitResult result = anneal_orbits(
-            inner, plan, {.moves = walk.moves, .hot = kHot, .seed = random.bits(), .exempt = exempt, .stop = stop});
-        if (result.cost == 0 && found(layout, plan, std::move(result.design))) return;
+        for (int attempt = plan.bases() <= kVeryFewBases ? kAttempts : 1; attempt > 0; --attempt) {
+          if (stop()) return;
+          OrbitResult result = anneal_orbits(
+              inner, plan, {.moves = walk.moves, .hot = kHot, .seed = random.bits(), .exempt = exempt, .stop = stop});
+          if (result.cost > 0) continue;
+          if (found(layout, plan, std::move(result.design))) return;
+          break;
+        }
       }
     }
     std::erase_if(walk.layouts, [](const Layout& layout) { return layout.group != nullptr && layout.plans.empty(); });
