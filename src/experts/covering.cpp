@@ -105,7 +105,9 @@ void search_in_turns(Incumbent& incumbent) {
   int64_t attempts = 1;
   double turn = kFirstTurn;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
-    const bool few = incumbent.target() <= kFewSets, many = incumbent.target() > kManySets;
+    // For lambda > 1 automorphisms find what plain annealing does not, even where the bound is small.
+    const int64_t needed = incumbent.problem().lambda == 1 ? incumbent.target() : incumbent.sets();
+    const bool few = needed <= kFewSets, many = needed > kManySets;
     if (few) anneal_down(incumbent, 3 * turn, attempts, random);
     fourfold.run(4 * turn);
     holes.run(few ? turn : 2 * turn);

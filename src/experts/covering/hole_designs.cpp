@@ -37,7 +37,7 @@ constexpr double kMostBases = 30;
 constexpr size_t kFirstLayouts = 40;
 constexpr size_t kMostLayouts = 300;  // kept
 constexpr int kMostCycles = 8;
-constexpr int64_t kVeryFewBases = 2;  // freeze early: several short attempts
+constexpr int64_t kVeryFewBases = 2;  // several attempts in the same time
 constexpr int kAttempts = 4;
 
 // Groups that one set fills together.
@@ -215,10 +215,12 @@ void go_through(LayoutWalk& walk, int size, Random& random, const std::function<
       const CoveringProblem inner{.classes = layout.group->points(), .size = size};
       const auto exempt = [&](int a, int b) { return layout.rotation.left_open(a, b); };
       for (const Plan& plan : layout.plans) {
-        for (int attempt = plan.bases() <= kVeryFewBases ? kAttempts : 1; attempt > 0; --attempt) {
+        const int attempts = plan.bases() <= kVeryFewBases ? kAttempts : 1;
+        for (int attempt = 0; attempt < attempts; ++attempt) {
           if (stop()) return;
           OrbitResult result = anneal_orbits(
-              inner, plan, {.moves = walk.moves, .hot = kHot, .seed = random.bits(), .exempt = exempt, .stop = stop});
+              inner, plan,
+              {.moves = walk.moves / attempts, .hot = kHot, .seed = random.bits(), .exempt = exempt, .stop = stop});
           if (result.cost > 0) continue;
           if (found(layout, plan, std::move(result.design))) return;
           break;
