@@ -7,8 +7,8 @@
 
 namespace tessera::attention::cuda {
 
-// With a selection: page_scores and selection, then the results (two launches on sm_90). Without: partial results and
-// their merge (two launches).
+// With a selection: one launch where clusters suit, and then `selection` is written only if the caller keeps it; else
+// page_scores and selection, then the results (two launches on sm_90). Without: partial results and their merge (two).
 cudaError_t launch_decode(const DecodeProblem& problem, PageFormat format, cudaStream_t stream);
 
 struct PageWriteProblem {
