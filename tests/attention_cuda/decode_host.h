@@ -254,9 +254,9 @@ class Host {
   }
 
   std::vector<uint8_t> page_of(int64_t at) const {
-    std::vector<uint8_t> page(problem_.keys + at * Page::kKeyPage, problem_.keys + (at + 1) * Page::kKeyPage);
-    const uint8_t* values = problem_.values + at * Page::kValuePage;
-    page.insert(page.end(), values, values + Page::kValuePage);
+    std::vector<uint8_t> page(Page::kKeyPage + Page::kValuePage);
+    std::copy_n(problem_.keys + at * Page::kKeyPage, Page::kKeyPage, page.data());
+    std::copy_n(problem_.values + at * Page::kValuePage, Page::kValuePage, page.data() + Page::kKeyPage);
     return page;
   }
 
