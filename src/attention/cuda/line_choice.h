@@ -1,4 +1,5 @@
-// Bodies of the kernels that choose columns and bands by recall or by computed tiles, one block per query head.
+// Bodies of the kernels that choose columns and bands by recall or by computed tiles, one team of blocks per query
+// head.
 //
 // Probe rows are spread over the prompt in groups of four. A band is the key tile e tiles before the own one, for every
 // query tile; a column is one key row. The even groups choose, the odd ones judge: lines are ordered by what the even
@@ -15,9 +16,10 @@
 //      twice).
 //
 // The choice is of whole values: items of equal worth are all taken or all left. Masses are added as integers, so the
-// order of the threads does not matter. Cost: about ten reads of the column masses by one block.
+// order of the threads does not matter. Cost: about ten reads of the column masses by a team of blocks.
 #pragma once
 
+#include "attention/cuda/host_device.h"
 #include "attention/cuda/line_lists.h"
 
 namespace tessera::attention::cuda {
@@ -83,11 +85,9 @@ struct LineChoice {
   int32_t forced_bands = 1;
 };
 
-struct ChoiceShared {
-  SearchShared search;
-  uint32_t scan[2][kSearchThreads];
-  uint32_t before;
-  uint32_t mass;
+// Each block of a team has one.
+struct ChoiceShared : SearchShared {
+  uint32_t mass;  // of what its threads took
   uint32_t cost;
 };
 
@@ -128,10 +128,25 @@ TESSERA_SIMT inline float column_cost(const LineChoice& choice, int32_t column) 
   return static_cast<float>(choice.geometry.seen_by(column / kBandRows)) / kBandRows;
 }
 
-// Step 0, for every column: the order of its worth.
-TESSERA_SIMT inline void write_column_key(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
-  const uint32_t key = make_item(choice, scale, choice.column_gain[column], 0, column_cost(choice, column)).key;
-  choice.column_key[column] = column < choice.forced_columns ? 0xffffffffu : key;
+// Step 0: the order of every column's worth. Keys may take the place of gains, so some gains are read before any key is
+// written.
+template <typename Team>
+TESSERA_SIMT inline void write_column_keys(const LineChoice& choice, const ChoiceScale& scale, int thread) {
+  constexpr int kBatch = 4;
+  const int32_t rows = choice.geometry.key_rows;
+  for (int32_t first = thread; first < rows; first += kBatch * Team::kThreads) {
+    float gains[kBatch] = {};
+    for (int k = 0; k < kBatch; ++k) {
+      const int32_t column = first + k * Team::kThreads;
+      if (column < rows) gains[k] = choice.column_gain[column];
+    }
+    for (int k = 0; k < kBatch; ++k) {
+      const int32_t column = first + k * Team::kThreads;
+      if (column >= rows) continue;
+      const uint32_t key = make_item(choice, scale, gains[k], 0, column_cost(choice, column)).key;
+      choice.column_key[column] = column < choice.forced_columns ? 0xffffffffu : key;
+    }
+  }
 }
 
 TESSERA_SIMT inline SearchItem column_item(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
@@ -144,7 +159,7 @@ TESSERA_SIMT inline SearchItem column_item(const LineChoice& choice, const Choic
 }
 
 TESSERA_SIMT inline bool is_chosen(const SearchItem& item, const ChoiceShared& shared) {
-  return item.key != 0 && item.key >= shared.search.threshold;
+  return item.key != 0 && item.key >= shared.threshold;
 }
 
 TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
@@ -179,137 +194,172 @@ TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) 
   return low;
 }
 
+template <typename Team>
+struct ChoiceTotal {
+  uint32_t mass = 0;
+  uint32_t cost = 0;
+
+  // After a phase that added to the parts; before they are cleared, another must follow.
+  TESSERA_SIMT static ChoiceTotal of(const ChoiceShared& shared) {
+    ChoiceTotal total;
+    for (int block = 0; block < Team::kBlocks; ++block) {
+      total.mass += Team::peer(shared, block).mass;
+      total.cost += Team::peer(shared, block).cost;
+    }
+    return total;
+  }
+};
+
 // Takes the chosen columns out of the tile masses and bands; adds up their mass and cost.
-TESSERA_SIMT inline void subtract_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+template <typename Team>
+TESSERA_SIMT inline void subtract_columns(const Team& team, const LineChoice& choice, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t tiles = choice.geometry.key_tiles();
-  block.each([&](int thread) {
-    if (thread == 0) shared.mass = shared.cost = 0;
+  team.each_block([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    if (Team::within(thread) == 0) own.mass = own.cost = 0;
   });
-  block.each([&](int thread) {
-    uint32_t mass = 0;
-    uint32_t cost = 0;
-    for (int32_t tile = thread; tile < tiles; tile += kSearchThreads) {
+  team.each([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    for (int32_t at = thread; at < tiles * kBandGroups; at += Team::kThreads) {
+      const int32_t tile = at / kBandGroups;
+      const int32_t g = at % kBandGroups;
       const int32_t first = first_column(choice, tile * kBandRows);
       const int32_t last = first_column(choice, (tile + 1) * kBandRows);
-      for (int32_t c = first; c < last; ++c) {
-        mass += mass_weight(choice.column_mass[choice.columns[c]]);
-        cost += static_cast<uint32_t>(column_cost(choice, choice.columns[c]) * scale.cost_units);
-      }
-      for (int32_t g = 0; g < choice.groups; ++g) {
+      if (g < choice.groups) {
         float rest = choice.tile_mass[g * tiles + tile];
+        TESSERA_BATCHED
         for (int32_t c = first; c < last; ++c) rest -= choice.column_groups[c * kBandGroups + g];
         choice.tile_rest[g * tiles + tile] = rest > 0 ? rest : 0;
       }
+      uint32_t mass = 0;
+      uint32_t cost = 0;
+      for (int32_t c = first + g; c < last; c += kBandGroups) {
+        mass += mass_weight(choice.column_mass[choice.columns[c]]);
+        cost += static_cast<uint32_t>(column_cost(choice, choice.columns[c]) * scale.cost_units);
+      }
+      if (cost == 0 && mass == 0) continue;
+      Team::add(&own.mass, mass);
+      Team::add(&own.cost, cost);
     }
-    SearchBlock::add(&shared.mass, mass);
-    SearchBlock::add(&shared.cost, cost);
   });
-  block.each([&](int thread) {
-    for (int32_t band = thread; band < tiles; band += kSearchThreads) sum_band(choice, choice.tile_rest, band);
+  team.each([&](int thread) {
+    for (int32_t band = thread; band < tiles; band += Team::kThreads) sum_band(choice, choice.tile_rest, band);
   });
 }
 
-// Step 1; again: step 2, where columns and their groups are those of step 1.
-TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoice& choice, bool again,
-                                        ChoiceShared& shared) {
+// Columns from the threshold on, ascending, as far as there is room.
+template <typename Team>
+TESSERA_SIMT inline void write_columns(const Team& team, const LineChoice& choice, ChoiceShared& shared) {
+  const ChoiceScale scale = choice_scale(choice);
+  const int32_t rows = choice.geometry.key_rows;
+  const auto found_of = [](auto& own) -> auto& { return own.weight_scan; };
+  team.each_block([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    const ThreadRange range = range_of<Team>(thread, rows);
+    uint32_t found = 0;
+    for (int32_t i = range.first; i < range.last; ++i) found += is_chosen(column_item(choice, scale, i), own) ? 1 : 0;
+    own.weight_scan[0][Team::within(thread)] = found;
+  });
+  team.scan_parts(shared, found_of);
+  team.each([](int) {});  // the others' scans are done
+  team.each([&](int thread) {
+    const ChoiceShared& own = Team::part(shared, thread);
+    const auto room = static_cast<uint32_t>(choice.column_room);
+    uint32_t at = before<Team>(shared, thread, found_of);
+    const ThreadRange range = range_of<Team>(thread, rows);
+    for (int32_t i = range.first; i < range.last; ++i) {
+      if (!is_chosen(column_item(choice, scale, i), own)) continue;
+      if (at < room) choice.columns[at] = i;
+      ++at;
+    }
+    if (thread == Team::kThreads - 1) *choice.column_count = static_cast<int32_t>(at < room ? at : room);
+  });
+}
+
+// Step 0 and 1; again: step 2, where columns and their groups are those of step 1.
+template <typename Team>
+TESSERA_SIMT inline void choose_columns(const Team& team, const LineChoice& choice, bool again, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t bands = choice.geometry.key_tiles();
-  if (again) subtract_columns(block, choice, shared);
-  block.each([&](int thread) {
-    if (!again) {
-      for (int32_t band = thread; band < bands; band += kSearchThreads) sum_band(choice, choice.tile_mass, band);
-    }
-    if (thread == 0) {
-      shared.search.need = target_weight(choice);
-      shared.search.room = static_cast<uint32_t>(choice.column_room);
-      shared.before = 0;
-    }
-  });
   const int32_t rows = choice.geometry.key_rows;
-  search_threshold(
-      block, bands + rows,
-      [&](int32_t i) { return i < bands ? band_item(choice, scale, i) : column_item(choice, scale, i - bands); },
-      shared.search);
-  constexpr int32_t kChunk = kSearchThreads * kLineItems;
-  for (int32_t chunk = 0; chunk < rows; chunk += kChunk) {
-    block.each([&](int thread) {
-      uint32_t found = 0;
-      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < rows; ++i) {
-        found += is_chosen(column_item(choice, scale, i), shared) ? 1 : 0;
-      }
-      shared.scan[0][thread] = found;
-    });
-    block.inclusive_scan(shared.scan);
-    block.each([&](int thread) {
-      uint32_t at = shared.before + (thread > 0 ? shared.scan[0][thread - 1] : 0);
-      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < rows; ++i) {
-        if (!is_chosen(column_item(choice, scale, i), shared)) continue;
-        if (at < static_cast<uint32_t>(choice.column_room)) choice.columns[at] = i;
-        ++at;
-      }
-    });
-    block.each([&](int thread) {
-      if (thread == 0) shared.before += shared.scan[0][kSearchThreads - 1];
-    });
-  }
-  block.each([&](int thread) {
-    if (thread != 0) return;
-    const auto room = static_cast<uint32_t>(choice.column_room);
-    *choice.column_count = static_cast<int32_t>(shared.before < room ? shared.before : room);
+  if (again) subtract_columns(team, choice, shared);
+  team.each([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    if (!again) {
+      write_column_keys<Team>(choice, scale, thread);
+      for (int32_t band = thread; band < bands; band += Team::kThreads) sum_band(choice, choice.tile_mass, band);
+    }
+    if (Team::within(thread) != 0) return;
+    own.need = target_weight(choice);
+    own.room = static_cast<uint32_t>(choice.column_room);
   });
+  search_threshold(
+      team, bands + rows,
+      [&](int32_t i) { return i < bands ? band_item(choice, scale, i) : column_item(choice, scale, i - bands); },
+      order_key(scale.poorest), shared);
+  write_columns(team, choice, shared);
 }
 
 // Bands up to the threshold as bits; their mass and cost join the columns'.
-TESSERA_SIMT inline void take_bands(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+template <typename Team>
+TESSERA_SIMT inline void take_bands(const Team& team, const LineChoice& choice, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t bands = choice.geometry.key_tiles();
-  block.each([&](int thread) {
-    for (int32_t word = thread; word < (bands + 31) / 32; word += kSearchThreads) {
-      uint32_t bits = 0;
-      for (int32_t band = word * 32; band < bands && band < word * 32 + 32; ++band) {
-        if (!is_chosen(band_item(choice, scale, band), shared)) continue;
-        bits |= 1u << (band % 32);
-        SearchBlock::add(&shared.mass, mass_weight(choice.band_mass[band]));
-        SearchBlock::add(&shared.cost,
-                         static_cast<uint32_t>(static_cast<float>(choice.geometry.seen_by(band)) * scale.cost_units));
-      }
-      choice.band_bits[word] = bits;
+  team.each([&](int thread) {
+    for (int32_t word = thread; word < (bands + 31) / 32; word += Team::kThreads) choice.band_bits[word] = 0;
+  });
+  team.each([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    for (int32_t band = thread; band < bands; band += Team::kThreads) {
+      if (!is_chosen(band_item(choice, scale, band), own)) continue;
+      Team::add(&choice.band_bits[band / 32], 1u << (band % 32));
+      Team::add(&own.mass, mass_weight(choice.band_mass[band]));
+      Team::add(&own.cost, static_cast<uint32_t>(static_cast<float>(choice.geometry.seen_by(band)) * scale.cost_units));
     }
   });
 }
 
-// Step 3.
-TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choice, ChoiceShared& shared) {
-  const int32_t bands = choice.geometry.key_tiles();
+// Finds and takes the bands beyond what the columns bring.
+template <typename Team>
+TESSERA_SIMT inline ChoiceTotal<Team> search_bands(const Team& team, const LineChoice& choice,
+                                                   const ChoiceTotal<Team>& columns, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
-  subtract_columns(block, choice, shared);
-  const uint32_t column_mass = shared.mass;
-  const uint32_t column_cost_units = shared.cost;
-  block.each([](int) {});  // all have read before anyone writes again
-  const auto search = [&] {
-    const uint32_t spent = choice.target == ChoiceTarget::recall ? column_mass : column_cost_units;
-    block.each([&](int thread) {
-      if (thread != 0) return;
-      const uint32_t wanted = target_weight(choice);
-      shared.search.need = wanted > spent ? wanted - spent : 0;
-      shared.search.room = 0xffffffffu;
-      shared.mass = column_mass;
-      shared.cost = column_cost_units;
-    });
-    search_threshold(
-        block, bands, [&](int32_t i) { return band_item(choice, scale, i); }, shared.search);
-    take_bands(block, choice, shared);
-  };
-  search();
+  team.each_block([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    if (Team::within(thread) != 0) return;
+    const uint32_t spent = choice.target == ChoiceTarget::recall ? columns.mass : columns.cost;
+    const uint32_t wanted = target_weight(choice);
+    own.need = wanted > spent ? wanted - spent : 0;
+    own.room = 0xffffffffu;
+    own.mass = own.cost = 0;
+  });
+  search_threshold(
+      team, choice.geometry.key_tiles(), [&](int32_t i) { return band_item(choice, scale, i); },
+      order_key(scale.poorest), shared);
+  take_bands(team, choice, shared);
+  ChoiceTotal<Team> total = ChoiceTotal<Team>::of(shared);
+  total.mass += columns.mass;
+  total.cost += columns.cost;
+  team.each([](int) {});  // all have read before anyone writes again
+  return total;
+}
+
+// Step 3.
+template <typename Team>
+TESSERA_SIMT inline void choose_bands(const Team& team, LineChoice choice, ChoiceShared& shared) {
+  const int32_t bands = choice.geometry.key_tiles();
+  subtract_columns(team, choice, shared);
+  const ChoiceTotal<Team> columns = ChoiceTotal<Team>::of(shared);
+  team.each([](int) {});  // all have read before anyone writes again
+  ChoiceTotal<Team> total = search_bands(team, choice, columns, shared);
   const auto most = static_cast<uint32_t>(choice.most_tiles * kCostUnits);
   const bool missed =
-      choice.target == ChoiceTarget::recall && (choice.groups < 2 || shared.mass < target_weight(choice));
-  const bool costly = choice.target == ChoiceTarget::recall && shared.cost > most;
-  block.each([](int) {});  // all have read before anyone writes again
+      choice.target == ChoiceTarget::recall && (choice.groups < 2 || total.mass < target_weight(choice));
+  const bool costly = choice.target == ChoiceTarget::recall && total.cost > most;
   if ((missed || costly) && choice.dense_fits) {
-    block.each([&](int thread) {
-      for (int32_t word = thread; word < (bands + 31) / 32; word += kSearchThreads)
+    team.each([&](int thread) {
+      for (int32_t word = thread; word < (bands + 31) / 32; word += Team::kThreads)
         choice.band_bits[word] = 0xffffffffu;
       if (thread != 0) return;
       *choice.column_count = 0;
@@ -320,13 +370,13 @@ TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choic
   if (costly) {
     choice.target = ChoiceTarget::tiles;
     choice.share = choice.most_tiles;
-    search();
+    total = search_bands(team, choice, columns, shared);
   }
-  block.each([&](int thread) {
+  team.each([&](int thread) {
     if (thread != 0) return;
     const auto judged = static_cast<float>(judging_rows(choice));
-    choice.report[0] = judged > 0 ? static_cast<float>(shared.mass) / (kMassUnits * judged) : 0;
-    choice.report[1] = static_cast<float>(shared.cost) / kCostUnits;
+    choice.report[0] = judged > 0 ? static_cast<float>(total.mass) / (kMassUnits * judged) : 0;
+    choice.report[1] = static_cast<float>(total.cost) / kCostUnits;
   });
 }
 

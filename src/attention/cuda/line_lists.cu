@@ -1,28 +1,34 @@
 #include <cub/device/device_scan.cuh>
 
 #include "attention/cuda/line_lists_launch.h"
+#include "attention/cuda/team_launch.cuh"
 
 namespace tessera::attention::cuda {
 namespace {
 
-// Grid (heads, tasks).
+// Grid (heads * blocks of a team, tasks).
+template <int kBlocks>
 __global__ void __launch_bounds__(kSearchThreads) largest_kernel(LargestTask first, LargestTask second) {
+  using Team = Block<kSearchThreads, kBlocks>;
   __shared__ LargestShared shared;
-  const int64_t head = blockIdx.x;
+  const int64_t head = blockIdx.x / kBlocks;
   LargestTask task = blockIdx.y == 0 ? first : second;
   task.line.values += head * task.line.size;
   task.line.indices += head * task.stride;
   if (task.count != nullptr && threadIdx.x == 0) task.count[head] = task.line.count;
-  write_largest(SearchBlock{}, task.line, shared);
+  write_largest(Team{}, task.line, shared);
   if (task.bits == nullptr) return;
-  write_bits(SearchBlock{}, {task.line.indices, task.line.count, task.words, task.bits + head * task.words,
-                             task.summary + head * ((task.words + 31) / 32)});
+  write_bits(Team{}, {task.line.indices, task.line.count, task.words, task.bits + head * task.words,
+                      task.summary + head * ((task.words + 31) / 32)});
 }
 
+// A thread per bit, a warp per word.
 __global__ void flags_kernel(TileRule rule, uint32_t* flags) {
-  const auto word = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (word >= rule.flag_words()) return;
-  flags[int64_t{blockIdx.y} * rule.flag_words() + word] = rule_of_head(rule, blockIdx.y).flag_word(word);
+  const auto bit = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int32_t words = rule.flag_words();
+  const bool flag = bit < words * 32 && rule_of_head(rule, blockIdx.y).flag(bit);
+  const uint32_t bits = __ballot_sync(0xffffffffu, flag);
+  if (bit % 32 == 0 && bit < words * 32) flags[int64_t{blockIdx.y} * words + bit / 32] = bits;
 }
 
 struct ListTarget {
@@ -89,17 +95,18 @@ LineTasks line_tasks(const LineListArguments& arguments, const LineLists& lists)
   const TileRule& rule = arguments.rule;
   const int32_t words = (rule.key_rows + 31) / 32;
   const auto kept = [&](int32_t count) { return count < rule.key_rows ? count : rule.key_rows; };
+  const uint32_t window = order_key(4.0F / static_cast<float>(rule.key_rows));  // a sixteenth of the mean of 64 rows
   LineTasks tasks;
   if (arguments.column_mass != nullptr) {
     tasks.largest[tasks.count++] = {.line = {arguments.column_mass, rule.key_rows, arguments.forced_columns,
-                                             kept(arguments.columns_kept), lists.columns},
+                                             kept(arguments.columns_kept), lists.columns, window},
                                     .stride = lists.column_stride,
                                     .count = lists.column_count};
   }
   if (arguments.diagonal_mass != nullptr) {
     const int32_t count = kept(arguments.diagonals_kept);
     tasks.largest[tasks.count++] = {
-        .line = {arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count, lists.distances},
+        .line = {arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count, lists.distances, window},
         .stride = count,
         .words = words,
         .bits = lists.distance_bits,
@@ -130,16 +137,18 @@ int count_line_lists(const LineListArguments& arguments, const LineLists& lists,
     range_kernel<<<heads, 128, 0, stream>>>(lists, arguments.first_column, arguments.columns_kept);
   }
   if (tasks.count > 0) {
-    largest_kernel<<<dim3(heads, static_cast<unsigned>(tasks.count)), kSearchThreads, 0, stream>>>(
-        tasks.largest[0], tasks.largest[tasks.count - 1]);
+    const TeamLaunch launch{arguments.heads, tasks.count, stream};
+    const auto status = launch_team(launch, largest_kernel<kTeamBlocks>, largest_kernel<1>, tasks.largest[0],
+                                    tasks.largest[tasks.count - 1]);
+    if (status != cudaSuccess) return status;
   }
   if (has_columns(arguments) && lists.column_stride > 0) {
     const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
     cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, pitch, lists);
   }
   if (list_flags(rule, lists) != nullptr) {
-    const dim3 flag_grid(static_cast<unsigned>(rule.flag_words() + 31) / 32, heads);
-    flags_kernel<<<flag_grid, 32, 0, stream>>>(rule, lists.flags);
+    const dim3 flag_grid(static_cast<unsigned>(rule.flag_words() + 7) / 8, heads);
+    flags_kernel<<<flag_grid, 256, 0, stream>>>(rule, lists.flags);
   }
   tiles_kernel<<<dim3(static_cast<unsigned>(query_tiles), heads), kLineThreads, 0, stream>>>(
       rule, list_flags(rule, lists), pitch, {.counts = lists.counts});

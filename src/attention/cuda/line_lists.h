@@ -15,12 +15,7 @@ constexpr int kLineThreads = 32;  // of the block that writes one list
 constexpr int kLineItems = 8;     // consecutive values of one thread
 using LineBlock = Block<kLineThreads>;
 
-struct LargestShared {
-  SearchShared search;
-  uint32_t scan[2][kSearchThreads];
-  uint32_t greater_before;
-  uint32_t equal_before;
-};
+using LargestShared = SearchShared;  // one per block of a team
 
 // Orders like the floats themselves; -0 equals 0. No NaN.
 TESSERA_SIMT inline uint32_t order_key(float value) {
@@ -45,58 +40,82 @@ struct LargestArguments {
   int32_t forced = 0;
   int32_t count = 0;           // kept, clipped to size
   int32_t* indices = nullptr;  // [count], ascending; ties go to the lower index
+  uint32_t window = 0;         // order key a little below the kept values', see search_threshold()
 };
 
 TESSERA_SIMT inline uint32_t line_key(const LargestArguments& line, int32_t index) {
   return index < line.forced ? 0xffffffffu : order_key(line.values[index]);
 }
 
-// Cost: five reads of the values by one block.
-TESSERA_SIMT inline void write_largest(const SearchBlock& block, const LargestArguments& line, LargestShared& shared) {
+// The consecutive values of one thread of the team.
+struct ThreadRange {
+  int32_t first, last;
+};
+template <typename Team>
+TESSERA_SIMT inline ThreadRange range_of(int thread, int32_t size) {
+  const int32_t each = (size + Team::kThreads - 1) / Team::kThreads;
+  const int64_t first = int64_t{thread} * each;
+  const int64_t last = first + each;
+  return {static_cast<int32_t>(first < size ? first : size), static_cast<int32_t>(last < size ? last : size)};
+}
+
+// What the scan of each block before this thread's, and its own before the thread, add up to.
+template <typename Team, typename Shared, typename Array>
+TESSERA_SIMT inline uint32_t before(const Shared& shared, int thread, const Array& array) {
+  uint32_t sum = Team::within(thread) > 0 ? array(Team::part(shared, thread))[0][Team::within(thread) - 1] : 0;
+  for (int block = 0; block < Team::rank(thread); ++block) {
+    sum += array(Team::peer(shared, block))[0][kSearchThreads - 1];
+  }
+  return sum;
+}
+
+// Cost: about six reads of the values by the team.
+template <typename Team = SearchBlock>
+TESSERA_SIMT inline void write_largest(const Team& team, const LargestArguments& line, LargestShared& shared) {
   if (line.count <= 0) return;
-  block.each([&](int thread) {
-    if (thread != 0) return;
-    shared.search.need = static_cast<uint32_t>(line.count);
-    shared.search.room = 0xffffffffu;
-    shared.greater_before = shared.equal_before = 0;
+  team.each_block([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    if (Team::within(thread) != 0) return;
+    own.need = static_cast<uint32_t>(line.count);
+    own.room = 0xffffffffu;
   });
   search_threshold(
-      block, line.size,
+      team, line.size,
       [&](int32_t i) {
         return SearchItem{line_key(line, i), 1, 0};
       },
-      shared.search);
-  const uint32_t threshold = shared.search.threshold;
-  const uint32_t ties = shared.search.need;  // values equal to the threshold that are kept, the first ones
-  constexpr int32_t kChunk = kSearchThreads * kLineItems;
-  for (int32_t chunk = 0; chunk < line.size; chunk += kChunk) {
-    // Low half: greater than the threshold; high half: equal to it. A chunk has 8192 values, so no half overflows.
-    block.each([&](int thread) {
-      uint32_t packed = 0;
-      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < line.size; ++i) {
-        const uint32_t key = line_key(line, i);
-        packed += key > threshold ? 1u : key == threshold ? 0x10000u : 0u;
-      }
-      shared.scan[0][thread] = packed;
-    });
-    block.inclusive_scan(shared.scan);
-    block.each([&](int thread) {
-      const uint32_t packed = thread > 0 ? shared.scan[0][thread - 1] : 0;
-      uint32_t greater = shared.greater_before + (packed & 0xffffu);
-      uint32_t equal = shared.equal_before + (packed >> 16);
-      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < line.size; ++i) {
-        const uint32_t key = line_key(line, i);
-        if (key < threshold || (key == threshold && equal >= ties)) continue;
-        line.indices[greater + (equal < ties ? equal : ties)] = i;
-        (key > threshold ? greater : equal) += 1;
-      }
-    });
-    block.each([&](int thread) {
-      if (thread != 0) return;
-      shared.greater_before += shared.scan[0][kSearchThreads - 1] & 0xffffu;
-      shared.equal_before += shared.scan[0][kSearchThreads - 1] >> 16;
-    });
-  }
+      line.window, shared);
+  team.each_block([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    const ThreadRange range = range_of<Team>(thread, line.size);
+    uint32_t greater = 0;
+    uint32_t equal = 0;
+    for (int32_t i = range.first; i < range.last; ++i) {
+      const uint32_t key = line_key(line, i);
+      greater += key > own.threshold ? 1 : 0;
+      equal += key == own.threshold ? 1 : 0;
+    }
+    own.weight_scan[0][Team::within(thread)] = greater;
+    own.count_scan[0][Team::within(thread)] = equal;
+  });
+  const auto greater_of = [](auto& own) -> auto& { return own.weight_scan; };
+  const auto equal_of = [](auto& own) -> auto& { return own.count_scan; };
+  team.scan_parts(shared, greater_of);
+  team.scan_parts(shared, equal_of);
+  team.each([](int) {});  // the others' scans are done
+  team.each([&](int thread) {
+    const SearchShared& own = Team::part(shared, thread);
+    const uint32_t ties = own.need;  // values equal to the threshold that are kept, the first ones
+    uint32_t greater = before<Team>(shared, thread, greater_of);
+    uint32_t equal = before<Team>(shared, thread, equal_of);
+    const ThreadRange range = range_of<Team>(thread, line.size);
+    for (int32_t i = range.first; i < range.last; ++i) {
+      const uint32_t key = line_key(line, i);
+      if (key < own.threshold || (key == own.threshold && equal >= ties)) continue;
+      line.indices[greater + (equal < ties ? equal : ties)] = i;
+      (key > own.threshold ? greater : equal) += 1;
+    }
+  });
 }
 
 struct BitArguments {
@@ -107,18 +126,19 @@ struct BitArguments {
   uint32_t* summary = nullptr;  // [ceil(words / 32)] bit per word that is not 0; null: not wanted
 };
 
-TESSERA_SIMT inline void write_bits(const SearchBlock& block, const BitArguments& line) {
-  block.each([&](int thread) {
-    for (int32_t word = thread; word < line.words; word += kSearchThreads) line.bits[word] = 0;
+template <typename Team = SearchBlock>
+TESSERA_SIMT inline void write_bits(const Team& team, const BitArguments& line) {
+  team.each([&](int thread) {
+    for (int32_t word = thread; word < line.words; word += Team::kThreads) line.bits[word] = 0;
   });
-  block.each([&](int thread) {
-    for (int32_t i = thread; i < line.count; i += kSearchThreads) {
-      SearchBlock::add(&line.bits[line.distances[i] / 32], 1u << (line.distances[i] % 32));
+  team.each([&](int thread) {
+    for (int32_t i = thread; i < line.count; i += Team::kThreads) {
+      Team::add(&line.bits[line.distances[i] / 32], 1u << (line.distances[i] % 32));
     }
   });
   if (line.summary == nullptr) return;
-  block.each([&](int thread) {
-    for (int32_t at = thread; at < (line.words + 31) / 32; at += kSearchThreads) {
+  team.each([&](int thread) {
+    for (int32_t at = thread; at < (line.words + 31) / 32; at += Team::kThreads) {
       uint32_t bits = 0;
       for (int32_t word = at * 32; word < line.words && word < at * 32 + 32; ++word) {
         bits |= line.bits[word] != 0 ? 1u << (word % 32) : 0;
@@ -194,16 +214,16 @@ struct TileRule {
   TESSERA_SIMT int32_t flag_words() const {
     return (flag_zero() + (query_rows + query_tile - 1) / query_tile * ratio() + 31) / 32 + 1;
   }
-  // One word of the flags, from the first full query tile that has each offset.
+  // One bit of the flags, from the first full query tile that has its offset.
+  TESSERA_SIMT bool flag(int32_t bit) const {
+    const int32_t offset = bit - flag_zero();
+    const int32_t tile = offset > 0 ? (offset + ratio() - 1) / ratio() : 0;
+    const int32_t key = tile * ratio() - offset;
+    return (tile + 1) * query_tile <= query_rows && key < visible_tiles(tile) && lists_offset(tile, key);
+  }
   TESSERA_SIMT uint32_t flag_word(int32_t word) const {
     uint32_t bits = 0;
-    for (int32_t bit = 0; bit < 32; ++bit) {
-      const int32_t offset = word * 32 + bit - flag_zero();
-      const int32_t tile = offset > 0 ? (offset + ratio() - 1) / ratio() : 0;
-      const int32_t key = tile * ratio() - offset;
-      if ((tile + 1) * query_tile > query_rows || key >= visible_tiles(tile)) continue;
-      bits |= lists_offset(tile, key) ? 1u << bit : 0;
-    }
+    for (int32_t bit = 0; bit < 32; ++bit) bits |= flag(word * 32 + bit) ? 1u << bit : 0;
     return bits;
   }
 

@@ -1,13 +1,16 @@
-// The smallest key of a choice, by a radix search of one block: digits of 11, 11 and 10 bits from the top. Wide digits
-// keep the keys of softmax masses, which share few exponents, from meeting in the same counter.
+// The smallest key of a choice: a search in digits of up to 11 bits, by one block or by several together. A first digit
+// that looks closely at the keys from `window` on keeps the keys of softmax masses, which share few exponents, from
+// meeting in the same counter.
 #pragma once
 
 #include "attention/cuda/simt.h"
 
 namespace tessera::attention::cuda {
 
-constexpr int kSearchThreads = 1024;
-constexpr int kSearchBins = 2048;
+constexpr int kSearchThreads = 1024;  // of a block
+constexpr int kSearchBits = 11;
+constexpr int kSearchBins = 1 << kSearchBits;
+constexpr int kWindowShift = 16;  // keys of floats: 128 bins per power of two, sixteen powers
 using SearchBlock = Block<kSearchThreads>;
 
 struct SearchItem {
@@ -16,94 +19,168 @@ struct SearchItem {
   uint32_t count = 0;   // towards `room`
 };
 
+// Keys first..last of a round, in bins of 2^shift; around a window, all keys below share the lowest bin and all above
+// the highest.
+struct SearchRange {
+  uint32_t first, last;
+  int shift;
+  bool window;
+
+  TESSERA_SIMT int bins() const { return window ? kSearchBins : static_cast<int>((last - first) >> shift) + 1; }
+  TESSERA_SIMT int bin(uint32_t key) const {
+    if (!window) return static_cast<int>((key - first) >> shift);
+    if (key < first) return 0;
+    const uint32_t above = ((key - first) >> shift) + 1;
+    return above < kSearchBins ? static_cast<int>(above) : kSearchBins - 1;
+  }
+  TESSERA_SIMT bool holds(uint32_t key) const { return window || (key >= first && key <= last); }
+
+  static TESSERA_SIMT SearchRange of(uint32_t first, uint32_t last) {
+    int shift = 0;
+    while ((last - first) >> shift >= kSearchBins) ++shift;
+    return {first, last, shift, false};
+  }
+  static TESSERA_SIMT SearchRange around(uint32_t window) {
+    constexpr uint32_t kHighest = 0xffffffffU - (static_cast<uint32_t>(kSearchBins) << kWindowShift);
+    if (window == 0) return of(0, 0xffffffffU);
+    return {window < kHighest ? window : kHighest, 0xffffffffU, kWindowShift, true};
+  }
+  // The keys of one bin.
+  TESSERA_SIMT SearchRange narrow(int bin) const {
+    const auto at = static_cast<uint32_t>(bin);
+    if (!window) {
+      const uint32_t low = first + (at << shift);
+      const uint32_t end = low + ((1U << shift) - 1);
+      return of(low, end < last ? end : last);
+    }
+    if (bin == 0) return of(0, first - 1);
+    const uint32_t low = first + ((at - 1) << shift);
+    return of(low, bin == kSearchBins - 1 ? last : low + ((1U << shift) - 1));
+  }
+};
+
+// Each block has one, or what derives from it, equal but for the counters after a round.
 struct SearchShared {
   uint32_t weight[kSearchBins];
   uint32_t count[kSearchBins];
   uint32_t weight_scan[2][kSearchThreads];
   uint32_t count_scan[2][kSearchThreads];
+  SearchRange range;
   uint32_t threshold;
   uint32_t need;  // set before the search; afterwards what the keys equal to the threshold must bring
   uint32_t room;
-  uint32_t bin;
+  int bin;
   uint32_t next_need;
   uint32_t next_room;
 };
 
-// Among the items whose higher digits equal the threshold's.
-template <typename ItemAt>
-TESSERA_SIMT inline void count_digit(const SearchBlock& block, int32_t items, const ItemAt& at, int shift, int bits,
-                                     SearchShared& shared) {
-  block.each([&](int thread) {
-    for (int bin = thread; bin < kSearchBins; bin += kSearchThreads) shared.weight[bin] = shared.count[bin] = 0;
+// Of the keys in the range, each block those of its threads.
+template <typename Team, typename ItemAt, typename Shared>
+TESSERA_SIMT inline void count_bins(const Team& team, int32_t items, const ItemAt& at, Shared& shared) {
+  team.each_block([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    for (int bin = Team::within(thread); bin < kSearchBins; bin += kSearchThreads) own.weight[bin] = own.count[bin] = 0;
   });
-  block.each([&](int thread) {
+  team.each([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    const SearchRange range = own.range;
     constexpr int kBatch = 4;  // loads in flight
-    for (int32_t first = thread; first < items; first += kBatch * kSearchThreads) {
+    for (int32_t first = thread; first < items; first += kBatch * Team::kThreads) {
       SearchItem batch[kBatch];
       for (int k = 0; k < kBatch; ++k) {
-        const int32_t i = first + k * kSearchThreads;
+        const int32_t i = first + k * Team::kThreads;
         if (i < items) batch[k] = at(i);
       }
       for (int k = 0; k < kBatch; ++k) {
         const SearchItem& item = batch[k];
-        if (item.key == 0) continue;
-        if (shift + bits < 32 && (item.key ^ shared.threshold) >> (shift + bits) != 0) continue;
-        const uint32_t bin = item.key >> shift & ((1u << bits) - 1);
-        SearchBlock::add(&shared.weight[bin], item.weight);
-        if (item.count != 0) SearchBlock::add(&shared.count[bin], item.count);
+        if (item.key == 0 || !range.holds(item.key)) continue;
+        const int bin = range.bin(item.key);
+        Team::add(&own.weight[bin], item.weight);
+        if (item.count != 0) Team::add(&own.count[bin], item.count);
       }
     }
   });
 }
 
-// From the highest bin down, the first in which `need` or `room` is reached; the lowest when none is.
-TESSERA_SIMT inline void find_bin(const SearchBlock& block, int bits, SearchShared& shared) {
-  const int bins = 1 << bits;
-  block.each([&](int thread) {
-    const int bin = bins - 1 - 2 * thread;
-    shared.weight_scan[0][thread] = bin > 0 ? shared.weight[bin] + shared.weight[bin - 1] : 0;
-    shared.count_scan[0][thread] = bin > 0 ? shared.count[bin] + shared.count[bin - 1] : 0;
+struct BinTotal {
+  uint32_t weight = 0;
+  uint32_t count = 0;
+};
+
+template <typename Team, typename Shared>
+TESSERA_SIMT inline BinTotal bin_total(const Shared& shared, int bin) {
+  BinTotal total;
+  for (int block = 0; block < Team::kBlocks; ++block) {
+    const SearchShared& from = Team::peer(shared, block);
+    total.weight += from.weight[bin];
+    total.count += from.count[bin];
+  }
+  return total;
+}
+
+// From the highest bin down, the first in which `need` or `room` is reached; the lowest when none is. Every block finds
+// it for itself.
+template <typename Team, typename Shared>
+TESSERA_SIMT inline void find_bin(const Team& team, Shared& shared) {
+  team.each_block([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    const int t = Team::within(thread);
+    const int bin = own.range.bins() - 1 - 2 * t;
+    const BinTotal high = bin >= 0 ? bin_total<Team>(shared, bin) : BinTotal{};
+    const BinTotal low = bin >= 1 ? bin_total<Team>(shared, bin - 1) : BinTotal{};
+    own.weight_scan[0][t] = high.weight + low.weight;
+    own.count_scan[0][t] = high.count + low.count;
   });
-  block.inclusive_scan(shared.weight_scan);
-  block.inclusive_scan(shared.count_scan);
-  block.each([&](int thread) {
-    uint32_t weight = thread > 0 ? shared.weight_scan[0][thread - 1] : 0;
-    uint32_t count = thread > 0 ? shared.count_scan[0][thread - 1] : 0;
-    for (int bin = bins - 1 - 2 * thread; bin >= 0 && bin > bins - 3 - 2 * thread; --bin) {
-      if (bin < bins - 1 && (weight >= shared.need || count >= shared.room)) return;
-      const uint32_t weight_after = weight + shared.weight[bin];
-      const uint32_t count_after = count + shared.count[bin];
-      if (bin == 0 || weight_after >= shared.need || count_after >= shared.room) {
-        shared.bin = static_cast<uint32_t>(bin);
-        shared.next_need = shared.need - weight;
-        shared.next_room = shared.room - count;
+  team.scan_parts(
+      shared, [](auto& own) -> auto& { return own.weight_scan; });
+  team.scan_parts(
+      shared, [](auto& own) -> auto& { return own.count_scan; });
+  team.each([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    const int t = Team::within(thread);
+    const int bins = own.range.bins();
+    uint32_t weight = t > 0 ? own.weight_scan[0][t - 1] : 0;
+    uint32_t count = t > 0 ? own.count_scan[0][t - 1] : 0;
+    if (own.weight_scan[0][t] < own.need && own.count_scan[0][t] < own.room && bins > 2 * t + 2) return;
+    for (int bin = bins - 1 - 2 * t; bin >= 0 && bin > bins - 3 - 2 * t; --bin) {
+      if (bin < bins - 1 && (weight >= own.need || count >= own.room)) return;
+      const BinTotal here = bin_total<Team>(shared, bin);
+      if (bin == 0 || weight + here.weight >= own.need || count + here.count >= own.room) {
+        own.bin = bin;
+        own.next_need = own.need - weight;
+        own.next_room = own.room - count;
         return;
       }
-      weight = weight_after;
-      count = count_after;
+      weight += here.weight;
+      count += here.count;
     }
   });
 }
 
-// Items from the largest key down, until their weights reach shared.need or their counts shared.room. No sum may reach
-// 2^32. Cost: three times all items.
-template <typename ItemAt>
-TESSERA_SIMT inline void search_threshold(const SearchBlock& block, int32_t items, const ItemAt& at,
-                                          SearchShared& shared) {
-  block.each([&](int thread) {
-    if (thread == 0) shared.threshold = 0;
+// Items from the largest key down, until their weights reach shared.need or their counts shared.room, which every part
+// has. No sum may reach 2^32. window: any key gives the same result; one a little below the threshold gives it soon.
+// Cost: three or four times all items.
+template <typename Team, typename ItemAt, typename Shared>
+TESSERA_SIMT inline void search_threshold(const Team& team, int32_t items, const ItemAt& at, uint32_t window,
+                                          Shared& shared) {
+  team.each_block([&](int thread) {
+    if (Team::within(thread) == 0) Team::part(shared, thread).range = SearchRange::around(window);
   });
-  for (int shift = 21; shift >= 0; shift = shift == 21 ? 10 : shift - 10) {
-    const int bits = shift == 0 ? 10 : 11;
-    count_digit(block, items, at, shift, bits, shared);
-    find_bin(block, bits, shared);
-    block.each([&](int thread) {
-      if (thread != 0) return;
-      shared.threshold |= shared.bin << shift;
-      shared.need = shared.next_need;
-      shared.room = shared.next_room;
+  while (shared.range.first < shared.range.last) {
+    count_bins(team, items, at, shared);
+    find_bin(team, shared);
+    team.each_block([&](int thread) {
+      SearchShared& own = Team::part(shared, thread);
+      if (Team::within(thread) != 0) return;
+      own.range = own.range.narrow(own.bin);
+      own.need = own.next_need;
+      own.room = own.next_room;
     });
   }
+  team.each_block([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    if (Team::within(thread) == 0) own.threshold = own.range.first;
+  });
 }
 
 }  // namespace tessera::attention::cuda
