@@ -35,9 +35,10 @@ function(tessera_test name)
   endif()
   # Files of tests lie in the build folder: two builds can be tested at the same time.
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/test-files)
-  set(environment "TEST_TMPDIR=${CMAKE_BINARY_DIR}/test-files")
-  if(TESSERA_SANITIZE MATCHES "thread")
-    string(APPEND environment "\\;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan-suppressions.txt")
+  set(environment ENVIRONMENT "TEST_TMPDIR=${CMAKE_BINARY_DIR}/test-files")
+  if(TESSERA_SANITIZE MATCHES "thread")  # a property of its own: a list in ENVIRONMENT loses all but its first entry on the way
+    set(suppressions "${CMAKE_SOURCE_DIR}/tests/tsan-suppressions.txt")
+    list(APPEND environment ENVIRONMENT_MODIFICATION "TSAN_OPTIONS=set:suppressions=${suppressions}")
   endif()
   add_executable(tessera_test_${name} ${TEST_SOURCES})
   foreach(dependency IN LISTS TEST_DEPENDS)
@@ -48,7 +49,7 @@ function(tessera_test name)
   target_compile_definitions(tessera_test_${name} PRIVATE TESSERA_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   tessera_warnings(tessera_test_${name})
   gtest_discover_tests(tessera_test_${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600 ${label}
-                       ENVIRONMENT ${environment})
+                       ${environment})
 endfunction()
 
 if(TESSERA_SANITIZE)
