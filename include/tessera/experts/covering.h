@@ -6,8 +6,8 @@
 //
 // In this order, until the lower bound or options.stop_at is met: pairs of half-sized groups, optimal coverings by
 // triples (R = 3), projective planes with weighted or left-out points, greedy sets, then in turns until the time is up:
-// difference families around a hole, plain annealing, annealing under symmetries (docs/experts-design.md). Above 5,000
-// classes nothing is searched.
+// difference families around a hole, exact covers of orbits, plain annealing, annealing under symmetries
+// (docs/experts-design.md). Above 5,000 classes nothing is searched.
 //
 // Every answer has passed count_pairs(), which shares no code with the constructions.
 #pragma once
