@@ -307,6 +307,7 @@ int main(int count, char** words) {
       {"int8", PageFormat::int8},
       {"int4", PageFormat::int4},
       {"int8 selection", PageFormat::int8, 128, 8, 2, {1000}, 2, 6},
+      {"cluster bf16", PageFormat::bf16, 128, 16, 8, {3000}, 1, 20},
       {"int8 pages", PageFormat::int8, 128, 8, 8, {9600}},  // more than eight pages for a block
   };
   if (!small) {
@@ -342,6 +343,17 @@ int main(int count, char** words) {
         {"selection pages", PageFormat::bf16, 128, 8, 8, {20000}, 1, 170},
         {"selection group 12", PageFormat::int8, 128, 24, 2, {9000, 100}, 1, 12},
         {"selection bf16 out", PageFormat::bf16, 128, 8, 2, {9000}, 1, 12, false},
+        // One kernel chooses and attends where five to eight lists fill an H100.
+        {"cluster", PageFormat::bf16, 128, 32, 8, {40000}, 1, 39},
+        {"cluster group 1", PageFormat::fp8, 128, 8, 8, {20000}, 8, 128},
+        {"cluster group 8", PageFormat::int8, 128, 56, 7, {20001}, 1, 100},
+        {"selection int4", PageFormat::int4, 128, 32, 8, {20001}, 1, 100},
+        {"cluster few pages", PageFormat::bf16, 128, 16, 8, {1000}, 1, 5},
+        {"cluster all pages", PageFormat::int8, 128, 16, 8, {1000}, 1, 100},
+        {"cluster d64", PageFormat::fp8, 64, 40, 5, {196700}, 1, 128},
+        {"cluster d96 batch", PageFormat::bf16, 96, 16, 2, {9999, 0, 100, 3000}, 2, 50},
+        {"cluster d256", PageFormat::int8, 256, 24, 8, {9001}, 1, 60},
+        {"cluster d256 fp8", PageFormat::fp8, 256, 24, 8, {9001}, 1, 60, false},
         {"selection batch", PageFormat::int4, 96, 8, 2, {3000, 0, 100, 9999}, 2, 7},
         {"selection d64", PageFormat::fp8, 64, 8, 4, {5000}, 1, 9},
         {"selection d256", PageFormat::int8, 256, 4, 2, {5000}, 1, 9},

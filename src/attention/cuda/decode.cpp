@@ -154,7 +154,8 @@ DecodeProblem make_problem(const DecodeArguments& arguments, void* memory, size_
     problem.page_scores = scratch.take<float>(lists * problem.table_stride);
     problem.selection = scratch.take<int32_t>(lists * problem.budget);
     problem.arrivals = scratch.take<int32_t>(lists * problem.passes);
-    if (arguments.selected != nullptr) problem.selection = arguments.selected;
+    problem.keeps_selection = arguments.selected != nullptr;
+    if (problem.keeps_selection) problem.selection = arguments.selected;
     constexpr int64_t kCache = int64_t{40} << 20;  // of the 50 MB of L2
     const PageBytes page = page_bytes(cache.format, cache.head_dim);
     if (lists * problem.budget * (page.key + page.value) <= kCache) {

@@ -23,23 +23,12 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, 1>::kWarps* kWarp, 1
   // Small copies pay for their parameters and barriers: only bf16 gains by 16 rows at a time.
   constexpr bool kWhole = Pages::kScaled;
   extern __shared__ __align__(128) uint8_t memory[];
-  const int warps = static_cast<int>(blockDim.x) / kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  uint8_t* stage = memory + Shared::kBarriers + warp * Shared::kStage;
-  auto* merge_out = reinterpret_cast<float*>(memory + Shared::kBarriers + warps * Shared::kStage);
-  const int merge_heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
-  float* merge_max = merge_out + warps * merge_heads * kDim;
-  float* merge_sum = merge_max + warps * merge_heads;
-  auto* barriers = reinterpret_cast<uint64_t*>(memory) + warp * kChunks;
-#if __CUDA_ARCH__ >= 900
-  if (lane == 0) {
-    for (int i = 0; i < kChunks; ++i) ptx::mbarrier_init(barriers + i, 1);
-    ptx::fence_barrier_init();
-  }
-  __syncwarp();
-#endif
-  allow_next();
+  const ShareBlock<Pages, kDim, 1> block(problem, memory);
+  const int warps = block.warps;
+  const int warp = block.warp;
+  const int lane = block.lane;
+  uint8_t* const stage = block.stage;
+  uint64_t* const barriers = block.barriers;
   wait_for_previous();
 
   const Shares shares = shares_of(problem);
@@ -72,13 +61,8 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, 1>::kWarps* kWarp, 1
   DecodeWarp<Pages, kDim> state;
   while (segment < end) {
     const int32_t segment_end = job.end < end ? job.end : end;
-    const int pass = job.job % problem.passes;
-    const int kv_head = job.job / problem.passes % problem.kv_heads;
-    const int left = problem.group - pass * kHeadsPerPass;
-    const int heads = left < kHeadsPerPass ? left : kHeadsPerPass;
-    state.start(problem.queries + job.sequence * problem.query_stride[0] +
-                    (kv_head * problem.group + pass * kHeadsPerPass) * problem.query_stride[1],
-                problem.query_stride[1], heads);
+    block.load_queries(state, job);
+    state.start_loaded();
     for (; unit < segment_end; unit += warps) {
       const PageAt later = look_up(unit + 2 * warps);
       state.attend(
@@ -96,13 +80,7 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, 1>::kWarps* kWarp, 1
       next = later;
       parity ^= 1;
     }
-    state.finish(merge_out + warp * merge_heads * kDim, merge_max + warp * merge_heads, merge_sum + warp * merge_heads,
-                 heads);
-    __syncthreads();
-    const BlockResults results = {merge_out, merge_max, merge_sum, warps, merge_heads};
-    results.template store<kDim>(problem, slot_of(worker, job.job) * kHeadsPerPass, heads);
-    if (problem.arrivals != nullptr) merge_if_last<kDim>(problem, job, shares, merge_out, heads);
-    __syncthreads();
+    block.finish(state, shares, job);
     segment = segment_end;
     if (segment < end) job = job_at(problem, segment);
   }
@@ -164,6 +142,11 @@ cudaError_t launch_decode(const DecodeProblem& given, PageFormat format, cudaStr
   Device device;
   cudaError_t status = read_device(device);
   if (status != cudaSuccess) return status;
+  if (problem.selection != nullptr && most_pages_of_a_block(problem) <= kSpreadPages) {
+    bool launched = false;
+    status = launch_cluster(problem, format, device, stream, launched);
+    if (status != cudaSuccess || launched) return status;
+  }
   // Counts must be cleared before: launch_choose() does. Every warp brings room for head_dim + 2 floats a head to the
   // two floats a worker that merge_if_last() needs; three warps at least fit on Hopper.
   const bool roomy = 2 * problem.blocks <= 3 * (problem.head_dim + 2);

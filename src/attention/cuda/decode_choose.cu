@@ -1,35 +1,12 @@
 // Kernels that choose the pages of every KV head. On sm_90 a cluster of blocks has a list: all compute bounds, the
 // first one chooses. Before, a kernel each.
-#include "attention/cuda/decode_kernel.cuh"
-#include "attention/cuda/decode_select.h"
+#include "attention/cuda/decode_cluster.h"
+#include "attention/cuda/decode_list.cuh"
 
 namespace tessera::attention::cuda {
 namespace {
 
 constexpr int kCachedHeads = 16;  // of a group, kept in shared memory
-
-// One KV head of one sequence.
-struct List {
-  const DecodeProblem& problem;
-  int32_t sequence, head, pages;
-  const int32_t* table;
-
-  __device__ __forceinline__ List(const DecodeProblem& of, int32_t list)
-      : problem(of),
-        sequence(list / of.kv_heads),
-        head(list % of.kv_heads),
-        pages(pages_of(of, sequence)),
-        table(of.table + (of.table_heads == 1 ? sequence : list) * int64_t{of.table_stride}) {}
-
-  // Beyond the sequence's pages the table may hold anything; it is read without waiting for their number.
-  __device__ __forceinline__ int32_t entry(int32_t page) const { return page < problem.table_stride ? table[page] : 0; }
-  __device__ __forceinline__ int64_t in_pools(int32_t entry) const {
-    return problem.table_heads == 1 ? int64_t{entry} * problem.kv_heads + head : entry;
-  }
-  __device__ __forceinline__ bool has_bound(int32_t page) const {
-    return page < pages && !is_forced(problem, page, pages);
-  }
-};
 
 struct GroupQueries {
   const uint16_t* rows;
@@ -69,38 +46,10 @@ __device__ __forceinline__ void choose_pages(const DecodeProblem& problem, int32
   for (int32_t i = pages + static_cast<int32_t>(threadIdx.x); i < problem.budget; i += kSelectThreads) selected[i] = -1;
 }
 
-constexpr int kClusterBlocks = 16;
 constexpr int kChooseThreads = 512;  // two blocks share a multiprocessor, so that all clusters start at once
 static_assert(kChooseThreads == kSelectThreads);
 constexpr int kCachedScores = 4096;  // of a list, kept in shared memory of the block that chooses
 constexpr int kOwnPages = kCachedScores / kClusterBlocks;
-
-// The arrival hands over what was written, also into other blocks' shared memory.
-__device__ __forceinline__ void arrive_at_cluster() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void wait_for_cluster() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-
-// Writes to the same variable of the cluster's first block.
-__device__ __forceinline__ void store_in_first_block(float* variable, float value) {
-#if __CUDA_ARCH__ >= 900
-  uint32_t address;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, 0;" : "=r"(address) : "r"(ptx::shared_address(variable)));
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
-#endif
-}
-
-__device__ __forceinline__ void prefetch(const uint8_t* from, int32_t bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-#endif
-}
 
 // What a block knows of its own pages before anyone knows the threshold.
 struct OwnPages {
@@ -136,7 +85,7 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(const DecodeProb
   __shared__ __align__(16) float cached[kCachedScores];
   __shared__ OwnPages own;
   __shared__ __align__(16) uint16_t cached_queries[kCachedHeads * kDim];
-  arrive_at_cluster();
+  cluster_arrive();
   wait_for_previous();
   allow_next();  // what starts now may read all but what this kernel writes
   const auto thread = static_cast<int32_t>(threadIdx.x);
@@ -150,7 +99,7 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(const DecodeProb
   float* scores = problem.page_scores + int64_t{number} * problem.table_stride;
   const bool fits = problem.table_stride <= kCachedScores;
   __syncthreads();
-  wait_for_cluster();  // the first block is there and can be written to
+  cluster_wait();  // the first block is there and can be written to
   // All threads of a block go on while one of its pages is there.
   for (int32_t base = block; base < list.pages; base += kStep, page += kStep) {
     const int64_t from = list.in_pools(entry);
@@ -159,7 +108,7 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(const DecodeProb
         score<kDim>(queries, problem.group, list.has_bound(page) ? problem.bounds + from * 4 * kDim : nullptr);
     if (page >= list.pages || thread % kBoundLanes != 0) continue;
     if (fits) {
-      store_in_first_block(cached + page, bound);
+      store_in_block(0, cached + page, bound);
       own.score[page / kClusterBlocks] = bound;
       own.page[page / kClusterBlocks] = from;
     } else {
@@ -167,7 +116,7 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(const DecodeProb
     }
   }
   __syncthreads();
-  arrive_at_cluster();
+  cluster_arrive();
   if (fits && list.pages > problem.budget) {
     prefetch_best(problem, own, (list.pages - block + kClusterBlocks - 1) / kClusterBlocks);
   }
@@ -178,7 +127,7 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(const DecodeProb
       merge_head(problem, list.sequence, list.head * problem.group + i / kDim, i % kDim);
     }
   }
-  wait_for_cluster();
+  cluster_wait();
   choose_pages(problem, number, fits ? cached : scores, shared);
 }
 

@@ -141,27 +141,35 @@ struct BlockResults {
   const float* sum;
   int warps, stride;  // stride: heads from one warp to the next
 
+  struct Part {
+    float max, sum;
+    float4 value;  // channels [channel, channel + 4)
+  };
+  template <int kDim>
+  __device__ __forceinline__ Part merged(int head, int channel) const {
+    Part part = {minus_infinity(), 0, {0, 0, 0, 0}};
+    TESSERA_BATCHED
+    for (int w = 0; w < warps; ++w) part.max = fmaxf(part.max, max[w * stride + head]);
+    const float shift = part.max == minus_infinity() ? 0 : part.max;
+    TESSERA_BATCHED
+    for (int w = 0; w < warps; ++w) {
+      const float factor = exp2_fast(max[w * stride + head] - shift);
+      add_part(part.value, factor, *reinterpret_cast<const float4*>(out + (w * stride + head) * kDim + channel));
+      part.sum += factor * sum[w * stride + head];
+    }
+    return part;
+  }
+
   template <int kDim>
   __device__ __forceinline__ void store(const DecodeProblem& problem, int64_t row, int heads) const {
     for (int i = static_cast<int>(threadIdx.x); i < heads * kDim / 4; i += static_cast<int>(blockDim.x)) {
       const int head = i / (kDim / 4);
       const int channel = i % (kDim / 4) * 4;
-      float top = minus_infinity();
-      TESSERA_BATCHED
-      for (int w = 0; w < warps; ++w) top = fmaxf(top, max[w * stride + head]);
-      const float shift = top == minus_infinity() ? 0 : top;
-      float total = 0;
-      float4 value = {0, 0, 0, 0};
-      TESSERA_BATCHED
-      for (int w = 0; w < warps; ++w) {
-        const float factor = exp2_fast(max[w * stride + head] - shift);
-        add_part(value, factor, *reinterpret_cast<const float4*>(out + (w * stride + head) * kDim + channel));
-        total += factor * sum[w * stride + head];
-      }
-      *reinterpret_cast<float4*>(problem.partial_out + (row + head) * kDim + channel) = value;
+      const Part part = merged<kDim>(head, channel);
+      *reinterpret_cast<float4*>(problem.partial_out + (row + head) * kDim + channel) = part.value;
       if (channel == 0) {
-        problem.partial_max[row + head] = top;
-        problem.partial_sum[row + head] = total;
+        problem.partial_max[row + head] = part.max;
+        problem.partial_sum[row + head] = part.sum;
       }
     }
   }
@@ -215,6 +223,67 @@ __device__ __forceinline__ void merge_if_last(const DecodeProblem& problem, cons
     }
   }
 }
+
+// A block's place in shared memory, its warps' results and barriers, and the queries of a job: what the kernels that
+// divide the line of pages begin with.
+template <typename Pages, int kDim, int kKeyParameterSets>
+struct ShareBlock {
+  using Shared = DecodeShared<Pages, kDim, kKeyParameterSets>;
+
+  const DecodeProblem& problem;
+  int warps, warp, lane;
+  int merge_heads;  // of the results
+  uint8_t* stage;   // of the warp
+  float *merge_out, *merge_max, *merge_sum;
+  uint64_t* barriers;  // of the warp
+
+  // Barriers are ready for the warp; the next kernel may start.
+  __device__ __forceinline__ ShareBlock(const DecodeProblem& of, uint8_t* memory)
+      : problem(of),
+        warps(static_cast<int>(blockDim.x) / kWarp),
+        warp(static_cast<int>(threadIdx.x) / kWarp),
+        lane(static_cast<int>(threadIdx.x) % kWarp),
+        merge_heads(of.group < kHeadsPerPass ? of.group : kHeadsPerPass),
+        stage(memory + Shared::kBarriers + warp * Shared::kStage),
+        merge_out(reinterpret_cast<float*>(memory + Shared::kBarriers + warps * Shared::kStage)),
+        merge_max(merge_out + warps * merge_heads * kDim),
+        merge_sum(merge_max + warps * merge_heads),
+        barriers(reinterpret_cast<uint64_t*>(memory) + warp * kChunks) {
+#if __CUDA_ARCH__ >= 900
+    if (lane == 0) {
+      for (int i = 0; i < kChunks; ++i) ptx::mbarrier_init(barriers + i, 1);
+      ptx::fence_barrier_init();
+    }
+    __syncwarp();
+#endif
+    allow_next();
+  }
+
+  __device__ __forceinline__ int heads_of(const JobRange& job) const {
+    const int left = problem.group - job.job % problem.passes * kHeadsPerPass;
+    return left < kHeadsPerPass ? left : kHeadsPerPass;
+  }
+
+  __device__ __forceinline__ void load_queries(DecodeWarp<Pages, kDim>& state, const JobRange& job) const {
+    const int first =
+        job.job / problem.passes % problem.kv_heads * problem.group + job.job % problem.passes * kHeadsPerPass;
+    state.load_queries(problem.queries + job.sequence * problem.query_stride[0] + first * problem.query_stride[1],
+                       problem.query_stride[1], heads_of(job));
+  }
+
+  // The warps' results of a job become the block's; the last block merges. All threads.
+  __device__ __forceinline__ void finish(DecodeWarp<Pages, kDim>& state, const Shares& shares,
+                                         const JobRange& job) const {
+    const int heads = heads_of(job);
+    state.finish(merge_out + warp * merge_heads * kDim, merge_max + warp * merge_heads, merge_sum + warp * merge_heads,
+                 heads);
+    __syncthreads();
+    const BlockResults results = {merge_out, merge_max, merge_sum, warps, merge_heads};
+    results.template store<kDim>(problem, slot_of(static_cast<int32_t>(blockIdx.x), job.job) * kHeadsPerPass, heads);
+    if (problem.arrivals != nullptr) merge_if_last<kDim>(problem, job, shares, merge_out, heads);
+    __syncthreads();
+  }
+};
 
 struct Grid {
   dim3 blocks;
@@ -313,5 +382,9 @@ cudaError_t launch_choose(const DecodeProblem& problem, const Device& device, cu
 
 // For shares of at most kSpreadPages pages: the warps of a block share its pages 16 rows at a time.
 cudaError_t launch_spread(const DecodeProblem& problem, PageFormat format, const Device& device, cudaStream_t stream);
+
+// One kernel for choice and attention; whether the problem and the device suit it is in `launched`.
+cudaError_t launch_cluster(const DecodeProblem& problem, PageFormat format, const Device& device, cudaStream_t stream,
+                           bool& launched);
 
 }  // namespace tessera::attention::cuda

@@ -34,6 +34,7 @@ struct DecodeProblem {
   int32_t prefetch_bytes[2];  // of a page's keys and values that the choice asks for early; 0: it does not
   float scale_log2;           // of the scores, times log2(e)
   bool out_is_float;
+  bool keeps_selection;  // the caller reads `selection`
 };
 
 TESSERA_HOST_DEVICE int32_t pages_of(const DecodeProblem& problem, int32_t sequence) {

@@ -11,23 +11,12 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, kChunks>::kWarps* kW
   using Shared = DecodeShared<Pages, kDim, kChunks>;
   using Shape = PageShape<Pages, kDim>;
   extern __shared__ __align__(128) uint8_t memory[];
-  const int warps = static_cast<int>(blockDim.x) / kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  uint8_t* stage = memory + Shared::kBarriers + warp * Shared::kStage;
-  auto* merge_out = reinterpret_cast<float*>(memory + Shared::kBarriers + warps * Shared::kStage);
-  const int merge_heads = problem.group < kHeadsPerPass ? problem.group : kHeadsPerPass;
-  float* merge_max = merge_out + warps * merge_heads * kDim;
-  float* merge_sum = merge_max + warps * merge_heads;
-  auto* barriers = reinterpret_cast<uint64_t*>(memory) + warp * kChunks;
-#if __CUDA_ARCH__ >= 900
-  if (lane == 0) {
-    for (int i = 0; i < kChunks; ++i) ptx::mbarrier_init(barriers + i, 1);
-    ptx::fence_barrier_init();
-  }
-  __syncwarp();
-#endif
-  allow_next();
+  const ShareBlock<Pages, kDim, kChunks> block(problem, memory);
+  const int warps = block.warps;
+  const int warp = block.warp;
+  const int lane = block.lane;
+  uint8_t* const stage = block.stage;
+  uint64_t* const barriers = block.barriers;
   // The kernel that chose pages began when all before it had ended: only its choice is to be waited for.
   const bool chosen = problem.selection != nullptr;
   if (!chosen) wait_for_previous();
@@ -41,19 +30,8 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, kChunks>::kWarps* kW
   const int32_t begin = shares.begin(worker);
   const int32_t end = shares.begin(worker + 1);
   JobRange job = job_at(problem, begin);
-  const auto heads_of = [&](int pass) {
-    const int left = problem.group - pass * kHeadsPerPass;
-    return left < kHeadsPerPass ? left : kHeadsPerPass;
-  };
   DecodeWarp<Pages, kDim> state;
-  const auto load_queries = [&] {
-    const int pass = job.job % problem.passes;
-    const int kv_head = job.job / problem.passes % problem.kv_heads;
-    state.load_queries(problem.queries + job.sequence * problem.query_stride[0] +
-                           (kv_head * problem.group + pass * kHeadsPerPass) * problem.query_stride[1],
-                       problem.query_stride[1], heads_of(pass));
-  };
-  load_queries();  // before the rows are asked for: they would wait behind them
+  block.load_queries(state, job);  // before the rows are asked for: they would wait behind them
   if (chosen) wait_for_previous();
   PageAt mine = {0, 0};  // lane i: page i of the block
   if (begin + lane < end) {
@@ -76,10 +54,9 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, kChunks>::kWarps* kW
   for (int32_t segment = begin; segment < end;) {
     if (segment > begin) {
       job = job_at(problem, segment);
-      load_queries();
+      block.load_queries(state, job);
     }
     const int32_t segment_end = job.end < end ? job.end : end;
-    const int heads = heads_of(job.job % problem.passes);
     state.start_loaded();
     TESSERA_ROLLED
     for (int at = warp + turn * warps; at < (segment_end - begin) * kChunks; at += warps) {
@@ -94,13 +71,7 @@ __global__ void __launch_bounds__(DecodeShared<Pages, kDim, kChunks>::kWarps* kW
       request(turn + kChunks);
       ++turn;
     }
-    state.finish(merge_out + warp * merge_heads * kDim, merge_max + warp * merge_heads, merge_sum + warp * merge_heads,
-                 heads);
-    __syncthreads();
-    const BlockResults results = {merge_out, merge_max, merge_sum, warps, merge_heads};
-    results.template store<kDim>(problem, slot_of(worker, job.job) * kHeadsPerPass, heads);
-    if (problem.arrivals != nullptr) merge_if_last<kDim>(problem, job, shares, merge_out, heads);
-    __syncthreads();
+    block.finish(state, shares, job);
     segment = segment_end;
   }
 }
