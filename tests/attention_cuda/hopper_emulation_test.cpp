@@ -76,6 +76,8 @@ class Run {
     maps.queries = make_map(queries_.data(), query_rows_, setup_.query_heads, kHeadDim, kQueryTile);
     maps.keys = make_map(keys_.data(), key_rows_, setup_.kv_heads, kHeadDim, kKeyTile);
     maps.values = make_map(values_.data(), key_rows_, setup_.kv_heads, kHeadDim, kKeyTile);
+    maps.unit_keys = make_map(keys_.data(), key_rows_, setup_.kv_heads, kHeadDim, unit_rows(kHeadDim, kKeyTile));
+    maps.unit_values = make_map(values_.data(), key_rows_, setup_.kv_heads, kHeadDim, unit_rows(kHeadDim, kKeyTile));
     gather(maps);
     int32_t item_count = static_cast<int32_t>(lists_.items.size());
     int32_t slots = 0;
@@ -260,7 +262,8 @@ class Run {
       }
     }
     EmulatedMap from{
-        column_keys_.data(), lists_.stride, owners, kHeadDim, kHeadDim, int64_t{lists_.stride} * kHeadDim, kKeyTile};
+        column_keys_.data(), lists_.stride, owners, kHeadDim, kHeadDim, int64_t{lists_.stride} * kHeadDim,
+        unit_rows(kHeadDim, kKeyTile)};
     std::memcpy(&maps.column_keys, &from, sizeof(from));
     from.data = column_values_.data();
     std::memcpy(&maps.column_values, &from, sizeof(from));

@@ -184,7 +184,7 @@ void gather_columns(const PlanLaunch& plan, HopperMaps& maps, bool half_precisio
                          .head_dim = plan.problem.head_dim,
                          .row_stride = plan.problem.head_dim,
                          .head_stride = int64_t{plan.work.column_stride} * plan.problem.head_dim,
-                         .box_rows = plan.work.key_tile};
+                         .box_rows = unit_rows(plan.problem.head_dim, plan.work.key_tile)};
   maps.column_keys = encode_tensor_map(source);
   source.data = plan.column_values;
   maps.column_values = encode_tensor_map(source);
@@ -285,6 +285,10 @@ void attend(const AttentionArguments& arguments, const DeviceWorkList& work, con
     throw Error(ErrorCode::unsupported, "CUDA attention: head_dim 256 needs work lists with key_tile 64, found 128");
   }
   HopperMaps maps = make_maps(arguments, work.key_tile);
+  if (lists.bands && arguments.keys.shape[0] > 0) {
+    maps.unit_keys = encode_tensor_map(map_source(arguments.keys, unit_rows(problem.head_dim, work.key_tile)));
+    maps.unit_values = encode_tensor_map(map_source(arguments.values, unit_rows(problem.head_dim, work.key_tile)));
+  }
   gather_columns(plan, maps, half_precision);
   check_cuda(launch_plan(plan), "launching the plan");
   if (phases_pay(problem)) check_cuda(launch_phases(plan), "launching the plan's phases");

@@ -9,7 +9,9 @@ struct HopperMaps {
   CUtensorMap queries;  // (channel, head, row) boxes of 64 x 1 x 128
   CUtensorMap keys;     // boxes of 64 x 1 x key tile
   CUtensorMap values;
-  CUtensorMap column_keys;  // compacted columns: (channel, sequence * list_heads + list head, column)
+  CUtensorMap unit_keys;  // boxes of 64 x 1 x unit, for bands
+  CUtensorMap unit_values;
+  CUtensorMap column_keys;  // compacted columns: (channel, sequence * list_heads + list head, column) 64 x 1 x unit
   CUtensorMap column_values;
 };
 

@@ -111,7 +111,7 @@ class Producer {
   };
 
   struct Unit {
-    uint32_t flags;                // kColumnUnit, kMaskedTile
+    uint32_t flags;                // kColumnUnit, kMaskedTile, kJoinedTiles
     int row[kTilesPerUnit];        // first row of each tile; of a column unit, its first column
     int first_key[kTilesPerUnit];  // what the mask counts from: the row, or kHiddenKey
     int last_key[kTilesPerUnit];   // of a band's tile: its last row that exists and belongs to it
@@ -135,7 +135,7 @@ class Producer {
       for (int t = 0; t < kTilesPerUnit; ++t) {
         // A list's last unit may hold its last tile several times; all but the first are hidden.
         if constexpr (kBands) {
-          int index = min(unit * kTilesPerUnit + t, now_.tiles - 1);
+          int index = min(unit * kTilesPerUnit + kTilesPerUnit - 1 - t, now_.tiles - 1);
           entries.tile[t] = static_cast<uint32_t>(work_.bands[now_.list_begin + index]);
         } else {
           int index = max(now_.tiles - 1 - unit * kTilesPerUnit - t, 0);
@@ -156,7 +156,8 @@ class Producer {
     }
 #pragma unroll
     for (int t = 0; t < kTilesPerUnit; ++t) {
-      bool absent = index * kTilesPerUnit + t >= now_.tiles;
+      // A band's rows descend from entry to entry; within a unit they ascend, as they lie in memory.
+      bool absent = index * kTilesPerUnit + (kBands ? kTilesPerUnit - 1 - t : t) >= now_.tiles;
       uint32_t masked = entries.tile[t] & kMaskedTile;
       if constexpr (kBands) {
         // A tile that would begin before row 0 is loaded from there, and its end belongs to the tile after.
@@ -169,6 +170,12 @@ class Producer {
       }
       unit.first_key[t] = absent ? kHiddenKey : unit.row[t];
       unit.flags |= absent ? kMaskedTile : masked;
+    }
+    if constexpr (kBands) {
+      bool joined = true;
+#pragma unroll
+      for (int t = 1; t < kTilesPerUnit; ++t) joined = joined && unit.row[t] == unit.row[0] + t * kKeyTile;
+      unit.flags |= joined ? kJoinedTiles : 0u;
     }
     return unit;
   }
@@ -212,7 +219,7 @@ class Producer {
       for (int word = 0; word < kWords; ++word) shared_.column_keep[stage][word] = keep[word];
       ptx::mbarrier_arrive_expect(full, Shape::kTileBytes + position_bytes);
       if (late) ptx::bulk_load(shared_.column_position[stage], work_.columns + columns, position_bytes, full);
-      load_columns(shared_.keys[stage], &maps_.column_keys, full, source, unit);
+      load_unit(shared_.keys[stage], &maps_.column_keys, full, source.column_owner, unit.row[0]);
     } else {
       ptx::mbarrier_wait(&shared_.keys_empty[stage], keys_.parity ^ 1);
       shared_.unit[stage] = unit.flags;
@@ -222,7 +229,7 @@ class Producer {
         if constexpr (kBands) shared_.last_key[stage][t] = unit.last_key[t];
       }
       ptx::mbarrier_arrive_expect(full, Shape::kTileBytes);
-      load_tiles(shared_.keys[stage], &maps_.keys, full, source, unit);
+      load_tiles(shared_.keys[stage], {&maps_.keys, &maps_.unit_keys}, full, source, unit);
     }
     keys_.next();
   }
@@ -233,27 +240,34 @@ class Producer {
     ptx::mbarrier_wait(&shared_.values_empty[stage], values_.parity ^ 1);
     ptx::mbarrier_arrive_expect(full, Shape::kTileBytes);
     if (kList && (unit.flags & kColumnUnit)) {
-      load_columns(shared_.values[stage], &maps_.column_values, full, source, unit);
+      load_unit(shared_.values[stage], &maps_.column_values, full, source.column_owner, unit.row[0]);
     } else {
-      load_tiles(shared_.values[stage], &maps_.values, full, source, unit);
+      load_tiles(shared_.values[stage], {&maps_.values, &maps_.unit_values}, full, source, unit);
     }
     values_.next();
   }
 
-  __device__ __forceinline__ void load_tiles(unsigned char* shared, const CUtensorMap* map, uint64_t* full,
+  struct Maps {
+    const CUtensorMap* tile;
+    const CUtensorMap* unit;
+  };
+
+  __device__ __forceinline__ void load_tiles(unsigned char* shared, const Maps& maps, uint64_t* full,
                                              const Source& source, const Unit& unit) {
+    if (kBands && (unit.flags & kJoinedTiles)) {
+      load_unit(shared, maps.unit, full, source.kv_head, source.key_begin + unit.row[0]);
+      return;
+    }
 #pragma unroll
     for (int t = 0; t < kTilesPerUnit; ++t) {
-      load_boxes(shared, t, map, full, source.kv_head, source.key_begin + unit.row[t]);
+      load_boxes(shared, t, maps.tile, full, source.kv_head, source.key_begin + unit.row[t]);
     }
   }
 
-  __device__ __forceinline__ void load_columns(unsigned char* shared, const CUtensorMap* map, uint64_t* full,
-                                               const Source& source, const Unit& unit) {
-#pragma unroll
-    for (int t = 0; t < kTilesPerUnit; ++t) {
-      load_boxes(shared, t, map, full, source.column_owner, unit.row[0] + t * kKeyTile);
-    }
+  // Consecutive rows in place of tiles.
+  __device__ __forceinline__ void load_unit(unsigned char* shared, const CUtensorMap* map, uint64_t* full, int head,
+                                            int row) {
+    load_boxes(shared, 0, map, full, head, row);
   }
 
   // Tile `t` of a unit: kKeyTile rows, box by box.

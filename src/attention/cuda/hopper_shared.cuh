@@ -23,6 +23,7 @@ struct ConsumerItem {
 // What a pipeline stage holds, beside kMaskedTile. kLateColumns: some column stands after the tile's first query row.
 constexpr uint32_t kColumnUnit = 0x40000000u;
 constexpr uint32_t kLateColumns = 0x20000000u;
+constexpr uint32_t kJoinedTiles = 0x10000000u;  // of a band, in rows that follow each other
 
 // First key of a tile that is not there: beyond every row.
 constexpr int32_t kHiddenKey = 1 << 30;
