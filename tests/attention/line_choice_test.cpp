@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -91,6 +93,9 @@ struct Wish {
   int room = 256;
 };
 
+using Team = cuda::Block<cuda::kSearchThreads, 3>;
+
+template <typename Blocks = cuda::SearchBlock>
 Chosen choose(const Specimen& from, const Wish& wish, bool descending) {
   const auto tiles = static_cast<size_t>(from.geometry.key_tiles());
   std::vector<float> tile_rest(from.tile_mass.size());
@@ -123,10 +128,9 @@ Chosen choose(const Specimen& from, const Wish& wish, bool descending) {
                           .column_room = wish.room,
                           .forced_columns = 2};
   std::copy(from.own_tile.begin(), from.own_tile.end(), choice.own_tile);
-  cuda::ChoiceShared shared;
-  const cuda::SearchBlock block{.descending = descending};
-  const cuda::ChoiceScale scale = cuda::choice_scale(choice);
-  for (int32_t i = 0; i < choice.geometry.key_rows; ++i) cuda::write_column_key(choice, scale, i);
+  const auto parts = std::make_unique<std::array<cuda::ChoiceShared, Blocks::kBlocks>>();
+  cuda::ChoiceShared& shared = parts->front();
+  const Blocks block{.descending = descending};
   const auto size = static_cast<size_t>(from.geometry.key_rows);
   for (const bool again : {false, true}) {
     cuda::choose_columns(block, choice, again, shared);
@@ -200,6 +204,8 @@ TEST(LineChoice, ReachesTheRecallItReports) {
       for (const float recall : {0.5F, 0.8F}) {
         const Chosen chosen = choose(specimen, {.share = recall}, false);
         EXPECT_EQ(chosen, choose(specimen, {.share = recall}, true));
+        EXPECT_EQ(chosen, choose<Team>(specimen, {.share = recall}, false));
+        EXPECT_EQ(chosen, choose<Team>(specimen, {.share = recall}, true));
         EXPECT_TRUE(std::is_sorted(chosen.columns.begin(), chosen.columns.end()));
         const Truth truth = measure(specimen, chosen);
         EXPECT_GE(truth.recall, recall - 1e-4);
@@ -259,6 +265,7 @@ TEST(LineChoice, UniformMassBecomesDense) {
   EXPECT_EQ(chosen.cost, 1);
   // No room for dense: as much as fits.
   const Chosen cut = choose(specimen, {.most_tiles = 0.3F, .dense_fits = false}, false);
+  EXPECT_EQ(cut, choose<Team>(specimen, {.most_tiles = 0.3F, .dense_fits = false}, false));
   EXPECT_LT(cut.cost, 0.36F);
   EXPECT_LT(cut.recall, 0.95F);
 }
@@ -270,6 +277,7 @@ TEST(LineChoice, TilesAreSpentAndOrderedByWorth) {
     const Wish wish{.target = cuda::ChoiceTarget::tiles, .share = share};
     const Chosen chosen = choose(specimen, wish, false);
     EXPECT_EQ(chosen, choose(specimen, wish, true));
+    EXPECT_EQ(chosen, choose<Team>(specimen, wish, true));
     const Truth truth = measure(specimen, chosen);
     EXPECT_GE(truth.cost, share - 1e-3);
     EXPECT_LE(truth.cost, share + 33.0 / 528) << "at most one band more";
@@ -282,6 +290,7 @@ TEST(LineChoice, ColumnsNeverExceedTheirRoom) {
   const Specimen specimen(4096, 4096, 2.5F, 5);
   const Chosen wide = choose(specimen, {.share = 0.9F, .room = 2048}, false);
   const Chosen narrow = choose(specimen, {.share = 0.9F, .room = 4}, false);
+  EXPECT_EQ(narrow, choose<Team>(specimen, {.share = 0.9F, .room = 4}, false));
   EXPECT_LE(narrow.columns.size(), 4U);
   EXPECT_GE(measure(specimen, wide).recall, 0.9 - 1e-4);
   EXPECT_GE(measure(specimen, narrow).recall, 0.9 - 1e-4);

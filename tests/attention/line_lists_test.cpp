@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <memory>
 
 #include "attention/cuda/line_lists_launch.h"
 #include "attention/selector_support.h"
@@ -14,17 +15,26 @@
 namespace tessera::attention {
 namespace {
 
-std::vector<int32_t> largest(const std::vector<float>& values, int32_t count, int32_t forced, bool descending) {
+using Team = cuda::Block<cuda::kSearchThreads, 3>;
+
+struct Search {
+  bool descending = false;
+  uint32_t window = 0;
+};
+
+template <typename Blocks = cuda::SearchBlock>
+std::vector<int32_t> largest(const std::vector<float>& values, int32_t count, int32_t forced, const Search& search) {
   count = std::min(count, static_cast<int32_t>(values.size()));
   std::vector<int32_t> indices(static_cast<size_t>(count), -1);
-  cuda::LargestShared shared;
-  cuda::write_largest({.descending = descending},
+  const auto parts = std::make_unique<std::array<cuda::LargestShared, Blocks::kBlocks>>();
+  cuda::write_largest(Blocks{.descending = search.descending},
                       {.values = values.data(),
                        .size = static_cast<int32_t>(values.size()),
                        .forced = forced,
                        .count = count,
-                       .indices = indices.data()},
-                      shared);
+                       .indices = indices.data(),
+                       .window = search.window},
+                      parts->front());
   return indices;
 }
 
@@ -41,10 +51,31 @@ TEST(LineLists, LargestEqualsCpuWithTies) {
           std::vector<float> with_forced = values;
           std::fill_n(with_forced.begin(), forced, std::numeric_limits<float>::infinity());
           const std::vector<int32_t> expected = largest_indices(with_forced, count);
-          EXPECT_EQ(largest(values, count, forced, false), expected) << size << ' ' << levels << ' ' << count;
-          EXPECT_EQ(largest(values, count, forced, true), expected) << size << ' ' << levels << ' ' << count;
+          for (const bool descending : {false, true}) {
+            const auto is_expected = [&](const std::vector<int32_t>& got) {
+              EXPECT_EQ(got, expected) << size << ' ' << levels << ' ' << count << ' ' << forced;
+            };
+            is_expected(largest(values, count, forced, {descending}));
+            is_expected(largest<Team>(values, count, forced, {descending}));
+          }
         }
       }
+    }
+  }
+}
+
+// Windows below, among and above the values, and where keys end.
+TEST(LineLists, LargestDoesNotDependOnTheWindow) {
+  Random random(4);
+  std::vector<float> values(5000);
+  for (float& x : values) x = std::exp(static_cast<float>(random.normal()) * 6);
+  for (const int count : {1, 17, 2500, 4999}) {
+    const std::vector<int32_t> expected = largest_indices(values, count);
+    for (const float window : {1e-30F, 1e-6F, 1e-3F, 1.0F, 50.0F, 1e6F, 1e30F}) {
+      EXPECT_EQ(largest(values, count, 0, {false, cuda::order_key(window)}), expected) << count << ' ' << window;
+    }
+    for (const uint32_t window : {1U, 0x80000000U, 0xffffffffU}) {
+      EXPECT_EQ(largest<Team>(values, count, 0, {false, window}), expected) << window;
     }
   }
 }
@@ -91,8 +122,8 @@ TEST(LineLists, VerticalSlashEqualsCpuSelector) {
     const WorkList work = make_vertical_slash(options)->select(input, {});
     const std::vector<LineMass> masses = line_masses(input, options.probe_rows, ThreadPool::shared());
     for (size_t h = 0; h < work.heads.size(); ++h) {
-      EXPECT_EQ(largest(masses[h].columns, 40, 30, false), work.heads[h].columns);
-      const std::vector<int32_t> distances = largest(masses[h].diagonals, slash, 20, false);
+      EXPECT_EQ(largest(masses[h].columns, 40, 30, {false}), work.heads[h].columns);
+      const std::vector<int32_t> distances = largest(masses[h].diagonals, slash, 20, {false});
       std::vector<uint32_t> bits(static_cast<size_t>(key_rows + 31) / 32, 0xffffffffU);
       cuda::write_bits({}, {.distances = distances.data(),
                             .count = static_cast<int32_t>(distances.size()),

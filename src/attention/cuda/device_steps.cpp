@@ -1,6 +1,9 @@
 #include "attention/cuda/device.h"
+#include "attention/cuda/probe_hopper.h"
 #include "attention/cuda/selection_steps.h"
 #include "attention/cuda/status.h"
+#include "attention/cuda/tensor_map.h"
+#include "tessera/attention/cuda.h"
 
 namespace tessera::attention::cuda {
 namespace {
@@ -16,7 +19,12 @@ class DeviceSteps final : public SelectionSteps {
     check_cuda(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream_)), "clearing memory");
   }
   void probe(const Probe& probe, ProbeKind kind) override {
-    must((exact_ ? launch_exact_probe : launch_probe)(probe, kind, half_precision_, stream_), "launching the probe");
+    const bool hopper = probe.head_dim <= kHopperProbeHeadDim && kernel_for(compute_capability()) == Kernel::wgmma;
+    if (hopper && !exact_) {
+      must(launch_hopper_probe(probe, map_keys(probe), kind, {half_precision_, stream_}), "launching the probe");
+    } else {
+      must((exact_ ? launch_exact_probe : launch_probe)(probe, kind, half_precision_, stream_), "launching the probe");
+    }
   }
   void column_groups(const Probe& probe) override {
     must((exact_ ? launch_exact_column_groups : launch_column_groups)(probe, half_precision_, stream_),
@@ -46,9 +54,21 @@ class DeviceSteps final : public SelectionSteps {
   void end_lists(const LineLists& lists, int64_t count) override {
     must(cuda::end_lists(lists, count, stream_), "launching the ends of the lists");
   }
-  int multiprocessors() override { return cuda::multiprocessors(); }
+  // The exact probe's blocks have one query head each and share a multiprocessor.
+  int multiprocessors() override { return (exact_ ? 2 : 1) * cuda::multiprocessors(); }
 
  private:
+  CUtensorMap map_keys(const Probe& probe) const {
+    return encode_tensor_map({.data = probe.keys,
+                              .half_precision = half_precision_,
+                              .rows = probe.key_rows,
+                              .heads = probe.kv_heads,
+                              .head_dim = probe.head_dim,
+                              .row_stride = probe.key_stride[0],
+                              .head_stride = probe.key_stride[1],
+                              .box_rows = kProbeKeys});
+  }
+
   bool half_precision_;
   bool exact_;
   void* stream_;

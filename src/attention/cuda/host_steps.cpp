@@ -128,16 +128,13 @@ class HostSteps final : public SelectionSteps {
     const auto shared = std::make_unique<ChoiceShared>();
     for (int32_t head = 0; head < heads; ++head) {
       const LineChoice choice = choice_of_head(all, head);
-      for (int32_t column = 0; column < choice.geometry.key_rows && !again; ++column) {
-        write_column_key(choice, choice_scale(choice), column);
-      }
-      cuda::choose_columns({}, choice, again, *shared);
+      cuda::choose_columns(SearchBlock{}, choice, again, *shared);
     }
   }
 
   void choose_bands(const LineChoice& all, int32_t heads) override {
     const auto shared = std::make_unique<ChoiceShared>();
-    for (int32_t head = 0; head < heads; ++head) cuda::choose_bands({}, choice_of_head(all, head), *shared);
+    for (int32_t head = 0; head < heads; ++head) cuda::choose_bands(SearchBlock{}, choice_of_head(all, head), *shared);
   }
 
   void count_lines(const LineListArguments& arguments, const LineLists& lists) override {

@@ -1,4 +1,5 @@
-// Bodies of the kernels that choose columns and bands by recall or by computed tiles, one block per query head.
+// Bodies of the kernels that choose columns and bands by recall or by computed tiles, one team of blocks per query
+// head.
 //
 // Probe rows are spread over the prompt in groups of four. A band is the key tile e tiles before the own one, for every
 // query tile; a column is one key row. The even groups choose, the odd ones judge: lines are ordered by what the even
@@ -15,9 +16,10 @@
 //      twice).
 //
 // The choice is of whole values: items of equal worth are all taken or all left. Masses are added as integers, so the
-// order of the threads does not matter. Cost: about ten reads of the column masses by one block.
+// order of the threads does not matter. Cost: about eight reads of the column masses by a team of blocks.
 #pragma once
 
+#include "attention/cuda/host_device.h"
 #include "attention/cuda/line_lists.h"
 
 namespace tessera::attention::cuda {
@@ -83,11 +85,9 @@ struct LineChoice {
   int32_t forced_bands = 1;
 };
 
-struct ChoiceShared {
-  SearchShared search;
-  uint32_t scan[2][kSearchThreads];
-  uint32_t before;
-  uint32_t mass;
+// Each block of a team has one.
+struct ChoiceShared : SearchShared {
+  uint32_t mass;  // of what its threads took
   uint32_t cost;
 };
 
@@ -107,44 +107,85 @@ TESSERA_SIMT inline ChoiceScale choice_scale(const LineChoice& choice) {
   return {kCostUnits / dense, choice.poorest * static_cast<float>(choice.row_count - judging_rows(choice)) / dense};
 }
 
-TESSERA_SIMT inline SearchItem make_item(const LineChoice& choice, const ChoiceScale& scale, float gain, float mass,
-                                         float cost) {
-  if (cost <= 0) return {};
-  const float worth = gain / cost;
-  const bool by_mass = choice.target == ChoiceTarget::recall;
-  const uint32_t weight = by_mass ? mass_weight(mass) : static_cast<uint32_t>(cost * scale.cost_units);
-  return {worth > scale.poorest || (!by_mass && worth > 0) ? order_key(worth) : 0, weight, 0};
+// The order of what an item gives per tile; 0: it is never taken. Without branches: every column comes here.
+TESSERA_SIMT inline uint32_t worth_key(const LineChoice& choice, const ChoiceScale& scale, float gain, float cost) {
+  const float worth = gain * (1.0F / (cost > 0 ? cost : 1.0F));
+  const float least = choice.target == ChoiceTarget::recall ? scale.poorest : 0;
+  return cost > 0 && worth > least ? order_key(worth) : 0;
 }
 
-TESSERA_SIMT inline SearchItem band_item(const LineChoice& choice, const ChoiceScale& scale, int32_t band) {
-  const float mass = choice.band_mass[band];
-  const float gain = choice.band_mass[choice.geometry.key_tiles() + band];
-  SearchItem item = make_item(choice, scale, gain, mass, static_cast<float>(choice.geometry.seen_by(band)));
-  if (band < choice.forced_bands) item.key = 0xffffffffu;
-  return item;
+struct BandMass {
+  float mass, gain;
+};
+TESSERA_SIMT inline BandMass load_band(const LineChoice& choice, int32_t band) {
+  return {choice.band_mass[band], choice.band_mass[choice.geometry.key_tiles() + band]};
+}
+
+TESSERA_SIMT inline SearchItem band_item(const LineChoice& choice, const ChoiceScale& scale, int32_t band,
+                                         const BandMass& from) {
+  const auto cost = static_cast<float>(choice.geometry.seen_by(band));
+  const bool by_mass = choice.target == ChoiceTarget::recall;
+  const float units = by_mass ? from.mass * kMassUnits : cost * scale.cost_units;
+  const uint32_t key = worth_key(choice, scale, from.gain, cost);
+  return {band < choice.forced_bands ? 0xffffffffu : key, cost > 0 ? static_cast<uint32_t>(units) : 0, 0};
+}
+
+// All bands, for a search.
+TESSERA_SIMT inline auto band_items(const LineChoice& choice, const ChoiceScale& scale) {
+  return search_items<1>(
+      choice.geometry.key_tiles(), [&](int32_t i) { return load_band(choice, i); },
+      [&](int32_t i, const BandMass& from) { return band_item(choice, scale, i, from); });
 }
 
 TESSERA_SIMT inline float column_cost(const LineChoice& choice, int32_t column) {
   return static_cast<float>(choice.geometry.seen_by(column / kBandRows)) / kBandRows;
 }
 
-// Step 0, for every column: the order of its worth.
-TESSERA_SIMT inline void write_column_key(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
-  const uint32_t key = make_item(choice, scale, choice.column_gain[column], 0, column_cost(choice, column)).key;
-  choice.column_key[column] = column < choice.forced_columns ? 0xffffffffu : key;
+// Step 0: the order of every column's worth. Keys may take the place of gains, so some gains are read before any key is
+// written.
+template <typename Team>
+TESSERA_SIMT inline void write_column_keys(const LineChoice& choice, const ChoiceScale& scale, int thread) {
+  constexpr int kBatch = 8;
+  const int32_t rows = choice.geometry.key_rows;
+  TESSERA_ROLLED
+  for (int32_t first = thread; first < rows; first += kBatch * Team::kThreads) {
+    float gains[kBatch];
+    TESSERA_UNROLL
+    for (int k = 0; k < kBatch; ++k) {
+      const int32_t column = first + k * Team::kThreads;
+      gains[k] = choice.column_gain[column < rows ? column : rows - 1];
+    }
+    TESSERA_UNROLL
+    for (int k = 0; k < kBatch; ++k) {
+      const int32_t column = first + k * Team::kThreads;
+      if (column >= rows) continue;
+      const uint32_t key = worth_key(choice, scale, gains[k], column_cost(choice, column));
+      choice.column_key[column] = column < choice.forced_columns ? 0xffffffffu : key;
+    }
+  }
 }
 
-TESSERA_SIMT inline SearchItem column_item(const LineChoice& choice, const ChoiceScale& scale, int32_t column) {
-  const uint32_t key = choice.column_key[column];
-  if (key == 0) return {};
-  const bool by_mass = choice.target == ChoiceTarget::recall;
-  const uint32_t weight = by_mass ? mass_weight(choice.column_mass[column])
-                                  : static_cast<uint32_t>(column_cost(choice, column) * scale.cost_units);
-  return {key, weight, 1};
+struct ColumnMass {
+  uint32_t key;
+  float mass;
+};
+
+// All columns, for a search.
+TESSERA_SIMT inline auto column_items(const LineChoice& choice, const ChoiceScale& scale) {
+  return search_items<8>(
+      choice.geometry.key_rows,
+      [&](int32_t i) {
+        return ColumnMass{choice.column_key[i], choice.column_mass[i]};
+      },
+      [&](int32_t i, const ColumnMass& from) {
+        const bool by_mass = choice.target == ChoiceTarget::recall;
+        const float units = by_mass ? from.mass * kMassUnits : column_cost(choice, i) * scale.cost_units;
+        return SearchItem{from.key, static_cast<uint32_t>(units), 1};
+      });
 }
 
 TESSERA_SIMT inline bool is_chosen(const SearchItem& item, const ChoiceShared& shared) {
-  return item.key != 0 && item.key >= shared.search.threshold;
+  return item.key != 0 && item.key >= shared.threshold;
 }
 
 TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
@@ -155,11 +196,16 @@ TESSERA_SIMT inline uint32_t target_weight(const LineChoice& choice) {
 
 TESSERA_SIMT inline void sum_band(const LineChoice& choice, const float* tile_mass, int32_t band) {
   const int32_t tiles = choice.geometry.key_tiles();
-  float mass[2] = {};
-  for (int32_t g = 0; g < choice.groups; ++g) {
+  float parts[kBandGroups];
+  TESSERA_UNROLL
+  for (int32_t g = 0; g < kBandGroups; ++g) {
     const int32_t tile = choice.own_tile[g] - band;
-    if (tile >= 0) mass[1 - g % 2] += tile_mass[g * tiles + tile];
+    const float part = tile_mass[g < choice.groups && tile >= 0 ? g * tiles + tile : 0];
+    parts[g] = g < choice.groups && tile >= 0 ? part : 0;
   }
+  float mass[2] = {};
+  TESSERA_UNROLL
+  for (int32_t g = 0; g < kBandGroups; ++g) mass[1 - g % 2] += parts[g];
   choice.band_mass[band] = mass[0];
   choice.band_mass[tiles + band] = mass[1];
 }
@@ -179,154 +225,244 @@ TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) 
   return low;
 }
 
-// Takes the chosen columns out of the tile masses and bands; adds up their mass and cost.
-TESSERA_SIMT inline void subtract_columns(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
-  const ChoiceScale scale = choice_scale(choice);
-  const int32_t tiles = choice.geometry.key_tiles();
-  block.each([&](int thread) {
-    if (thread == 0) shared.mass = shared.cost = 0;
-  });
-  block.each([&](int thread) {
-    uint32_t mass = 0;
-    uint32_t cost = 0;
-    for (int32_t tile = thread; tile < tiles; tile += kSearchThreads) {
-      const int32_t first = first_column(choice, tile * kBandRows);
-      const int32_t last = first_column(choice, (tile + 1) * kBandRows);
-      for (int32_t c = first; c < last; ++c) {
-        mass += mass_weight(choice.column_mass[choice.columns[c]]);
-        cost += static_cast<uint32_t>(column_cost(choice, choice.columns[c]) * scale.cost_units);
-      }
-      for (int32_t g = 0; g < choice.groups; ++g) {
-        float rest = choice.tile_mass[g * tiles + tile];
-        for (int32_t c = first; c < last; ++c) rest -= choice.column_groups[c * kBandGroups + g];
-        choice.tile_rest[g * tiles + tile] = rest > 0 ? rest : 0;
-      }
+template <typename Team>
+struct ChoiceTotal {
+  uint32_t mass = 0;
+  uint32_t cost = 0;
+
+  // After a phase that added to the parts; before they are cleared, another must follow.
+  TESSERA_SIMT static ChoiceTotal of(const ChoiceShared& shared) {
+    ChoiceTotal total;
+    for (int block = 0; block < Team::kBlocks; ++block) {
+      total.mass += Team::peer(shared, block).mass;
+      total.cost += Team::peer(shared, block).cost;
     }
-    SearchBlock::add(&shared.mass, mass);
-    SearchBlock::add(&shared.cost, cost);
+    return total;
+  }
+};
+
+struct TileSpan {
+  int32_t first, count;
+};
+
+// own.weight[t]: the first column of tile span.first + t.
+template <typename Team>
+TESSERA_SIMT inline void subtract_tiles(const LineChoice& choice, const TileSpan& span, int thread,
+                                        const ChoiceShared& own) {
+  constexpr int kBatch = 8;
+  const int32_t tiles = choice.geometry.key_tiles();
+  TESSERA_ROLLED
+  for (int32_t at = Team::within(thread); at < span.count * kBandGroups; at += Team::kBlockThreads) {
+    const int32_t t = at / kBandGroups;
+    const int32_t g = at % kBandGroups;
+    const auto first = static_cast<int32_t>(own.weight[t]);
+    const auto last = static_cast<int32_t>(own.weight[t + 1]);
+    if (g >= choice.groups) continue;
+    float rest = choice.tile_mass[g * tiles + span.first + t];
+    TESSERA_ROLLED
+    for (int32_t c = first; c < last; c += kBatch) {
+      float parts[kBatch];
+      TESSERA_UNROLL
+      for (int k = 0; k < kBatch; ++k) {
+        const float part = choice.column_groups[(c + k < last ? c + k : c) * kBandGroups + g];
+        parts[k] = c + k < last ? part : 0;
+      }
+      TESSERA_UNROLL
+      for (int k = 0; k < kBatch; ++k) rest -= parts[k];
+    }
+    choice.tile_rest[g * tiles + span.first + t] = rest > 0 ? rest : 0;
+  }
+}
+
+// Mass and cost of the chosen columns.
+template <typename Team>
+TESSERA_SIMT inline void add_columns(const LineChoice& choice, int thread, ChoiceShared& own) {
+  const float cost_units = choice_scale(choice).cost_units;
+  uint32_t mass = 0;
+  uint32_t cost = 0;
+  TESSERA_ROLLED
+  for (int32_t c = thread; c < *choice.column_count; c += Team::kThreads) {
+    const int32_t column = choice.columns[c];
+    mass += mass_weight(choice.column_mass[column]);
+    cost += static_cast<uint32_t>(column_cost(choice, column) * cost_units);
+  }
+  Team::add_of_all(&own.mass, mass);
+  Team::add_of_all(&own.cost, cost);
+}
+
+// Takes the chosen columns out of the tile masses. All blocks see the rests after the next phase of all.
+template <typename Team>
+TESSERA_SIMT inline void subtract_columns(const Team& team, const LineChoice& choice, ChoiceShared& shared) {
+  const int32_t tiles = choice.geometry.key_tiles();
+  // Each block has consecutive tiles, as many at a time as it has memory for where their columns begin.
+  constexpr int32_t kAtOnce = kSearchBins - 1;
+  const int32_t tiles_each = (tiles + Team::kBlocks - 1) / Team::kBlocks;
+  TESSERA_ROLLED
+  for (int32_t round = 0; round < tiles_each; round += kAtOnce) {
+    const auto tiles_of = [&](int thread) {
+      const int32_t first = Team::rank(thread) * tiles_each + round;
+      const int32_t end = (Team::rank(thread) + 1) * tiles_each;
+      const int32_t last = first + kAtOnce < end ? first + kAtOnce : end;
+      return TileSpan{first, (last < tiles ? last : tiles) - first};
+    };
+    team.each_block([&](int thread) {
+      ChoiceShared& own = Team::part(shared, thread);
+      const TileSpan span = tiles_of(thread);
+      TESSERA_ROLLED
+      for (int32_t t = Team::within(thread); t <= span.count; t += Team::kBlockThreads) {
+        own.weight[t] = static_cast<uint32_t>(first_column(choice, (span.first + t) * kBandRows));
+      }
+    });
+    team.each_block(
+        [&](int thread) { subtract_tiles<Team>(choice, tiles_of(thread), thread, Team::part(shared, thread)); });
+  }
+}
+
+template <typename Team>
+TESSERA_SIMT inline void sum_bands(const LineChoice& choice, const float* tile_mass, int thread) {
+  const int32_t bands = choice.geometry.key_tiles();
+  TESSERA_ROLLED
+  for (int32_t band = thread; band < bands; band += Team::kThreads) sum_band(choice, tile_mass, band);
+}
+
+// Columns from the threshold on, ascending, as far as there is room.
+template <typename Team>
+TESSERA_SIMT inline void write_columns(const Team& team, const LineChoice& choice, ChoiceShared& shared) {
+  const int32_t rows = choice.geometry.key_rows;
+  const auto classes = [&](const ChoiceShared& own) {
+    return [keys = choice.column_key, threshold = own.threshold](int32_t i) {
+      return keys[i] != 0 && keys[i] >= threshold ? 1 : 0;
+    };
+  };
+  team.each_block([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    own.pairs[Team::within(thread)] = count_items<Team>(thread, rows, classes(own));
   });
-  block.each([&](int thread) {
-    for (int32_t band = thread; band < tiles; band += kSearchThreads) sum_band(choice, choice.tile_rest, band);
+  team.scan_pairs(shared);
+  team.each([](int) {});  // the others' scans are done
+  team.each([&](int thread) {
+    const auto room = static_cast<uint32_t>(choice.column_room);
+    const CountPair before = pairs_before<Team>(shared, thread);
+    const CountPair all = place_items<Team>(thread, rows, before, classes(Team::part(shared, thread)),
+                                            [&](int32_t i, int, const CountPair& at) {
+                                              if (at.first < room) choice.columns[at.first] = i;
+                                            });
+    if (thread == Team::kThreads - 1) *choice.column_count = static_cast<int32_t>(all.first < room ? all.first : room);
   });
 }
 
-// Step 1; again: step 2, where columns and their groups are those of step 1.
-TESSERA_SIMT inline void choose_columns(const SearchBlock& block, const LineChoice& choice, bool again,
-                                        ChoiceShared& shared) {
+// Step 0 and 1; again: step 2, where columns and their groups are those of step 1.
+template <typename Team>
+TESSERA_SIMT inline void choose_columns(const Team& team, const LineChoice& choice, bool again, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
-  const int32_t bands = choice.geometry.key_tiles();
-  if (again) subtract_columns(block, choice, shared);
-  block.each([&](int thread) {
-    if (!again) {
-      for (int32_t band = thread; band < bands; band += kSearchThreads) sum_band(choice, choice.tile_mass, band);
-    }
-    if (thread == 0) {
-      shared.search.need = target_weight(choice);
-      shared.search.room = static_cast<uint32_t>(choice.column_room);
-      shared.before = 0;
-    }
-  });
-  const int32_t rows = choice.geometry.key_rows;
-  search_threshold(
-      block, bands + rows,
-      [&](int32_t i) { return i < bands ? band_item(choice, scale, i) : column_item(choice, scale, i - bands); },
-      shared.search);
-  constexpr int32_t kChunk = kSearchThreads * kLineItems;
-  for (int32_t chunk = 0; chunk < rows; chunk += kChunk) {
-    block.each([&](int thread) {
-      uint32_t found = 0;
-      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < rows; ++i) {
-        found += is_chosen(column_item(choice, scale, i), shared) ? 1 : 0;
-      }
-      shared.scan[0][thread] = found;
-    });
-    block.inclusive_scan(shared.scan);
-    block.each([&](int thread) {
-      uint32_t at = shared.before + (thread > 0 ? shared.scan[0][thread - 1] : 0);
-      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < rows; ++i) {
-        if (!is_chosen(column_item(choice, scale, i), shared)) continue;
-        if (at < static_cast<uint32_t>(choice.column_room)) choice.columns[at] = i;
-        ++at;
-      }
-    });
-    block.each([&](int thread) {
-      if (thread == 0) shared.before += shared.scan[0][kSearchThreads - 1];
-    });
+  if (again) {
+    subtract_columns(team, choice, shared);
+    team.each([](int) {});  // the others' rests are there
   }
-  block.each([&](int thread) {
-    if (thread != 0) return;
-    const auto room = static_cast<uint32_t>(choice.column_room);
-    *choice.column_count = static_cast<int32_t>(shared.before < room ? shared.before : room);
+  team.each([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    if (!again) write_column_keys<Team>(choice, scale, thread);
+    sum_bands<Team>(choice, again ? choice.tile_rest : choice.tile_mass, thread);
+    if (Team::within(thread) != 0) return;
+    own.need = target_weight(choice);
+    own.room = static_cast<uint32_t>(choice.column_room);
   });
+  const JoinedItems items{band_items(choice, scale), column_items(choice, scale)};
+  search_threshold(team, items, order_key(scale.poorest), shared);
+  write_columns(team, choice, shared);
 }
 
 // Bands up to the threshold as bits; their mass and cost join the columns'.
-TESSERA_SIMT inline void take_bands(const SearchBlock& block, const LineChoice& choice, ChoiceShared& shared) {
+template <typename Team>
+TESSERA_SIMT inline void take_bands(const Team& team, const LineChoice& choice, ChoiceShared& shared) {
   const ChoiceScale scale = choice_scale(choice);
   const int32_t bands = choice.geometry.key_tiles();
-  block.each([&](int thread) {
-    for (int32_t word = thread; word < (bands + 31) / 32; word += kSearchThreads) {
-      uint32_t bits = 0;
-      for (int32_t band = word * 32; band < bands && band < word * 32 + 32; ++band) {
-        if (!is_chosen(band_item(choice, scale, band), shared)) continue;
-        bits |= 1u << (band % 32);
-        SearchBlock::add(&shared.mass, mass_weight(choice.band_mass[band]));
-        SearchBlock::add(&shared.cost,
-                         static_cast<uint32_t>(static_cast<float>(choice.geometry.seen_by(band)) * scale.cost_units));
-      }
-      choice.band_bits[word] = bits;
+  team.each([&](int thread) {
+    TESSERA_ROLLED
+    for (int32_t word = thread; word < (bands + 31) / 32; word += Team::kThreads) choice.band_bits[word] = 0;
+  });
+  team.each([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    uint32_t mass = 0;
+    uint32_t cost = 0;
+    TESSERA_ROLLED
+    for (int32_t band = thread; band < bands; band += Team::kThreads) {
+      if (!is_chosen(band_item(choice, scale, band, load_band(choice, band)), own)) continue;
+      Team::add(&choice.band_bits[band / 32], 1u << (band % 32));
+      mass += mass_weight(choice.band_mass[band]);
+      cost += static_cast<uint32_t>(static_cast<float>(choice.geometry.seen_by(band)) * scale.cost_units);
     }
+    Team::add_of_all(&own.mass, mass);
+    Team::add_of_all(&own.cost, cost);
+  });
+}
+
+// Finds and takes the bands beyond what the columns bring.
+template <typename Team>
+TESSERA_SIMT inline ChoiceTotal<Team> search_bands(const Team& team, const LineChoice& choice,
+                                                   const ChoiceTotal<Team>& columns, ChoiceShared& shared) {
+  const ChoiceScale scale = choice_scale(choice);
+  team.each_block([&](int thread) {
+    ChoiceShared& own = Team::part(shared, thread);
+    if (Team::within(thread) != 0) return;
+    const uint32_t spent = choice.target == ChoiceTarget::recall ? columns.mass : columns.cost;
+    const uint32_t wanted = target_weight(choice);
+    own.need = wanted > spent ? wanted - spent : 0;
+    own.room = 0xffffffffu;
+    own.mass = own.cost = 0;
+  });
+  search_threshold(team, band_items(choice, scale), order_key(scale.poorest), shared);
+  take_bands(team, choice, shared);
+  ChoiceTotal<Team> total = ChoiceTotal<Team>::of(shared);
+  total.mass += columns.mass;
+  total.cost += columns.cost;
+  team.each([](int) {});  // all have read before anyone writes again
+  return total;
+}
+
+template <typename Team>
+TESSERA_SIMT inline void make_dense(const Team& team, const LineChoice& choice) {
+  const int32_t words = (choice.geometry.key_tiles() + 31) / 32;
+  team.each([&](int thread) {
+    TESSERA_ROLLED
+    for (int32_t word = thread; word < words; word += Team::kThreads) choice.band_bits[word] = 0xffffffffu;
+    if (thread != 0) return;
+    *choice.column_count = 0;
+    choice.report[0] = choice.report[1] = 1;
   });
 }
 
 // Step 3.
-TESSERA_SIMT inline void choose_bands(const SearchBlock& block, LineChoice choice, ChoiceShared& shared) {
-  const int32_t bands = choice.geometry.key_tiles();
-  const ChoiceScale scale = choice_scale(choice);
-  subtract_columns(block, choice, shared);
-  const uint32_t column_mass = shared.mass;
-  const uint32_t column_cost_units = shared.cost;
-  block.each([](int) {});  // all have read before anyone writes again
-  const auto search = [&] {
-    const uint32_t spent = choice.target == ChoiceTarget::recall ? column_mass : column_cost_units;
-    block.each([&](int thread) {
-      if (thread != 0) return;
-      const uint32_t wanted = target_weight(choice);
-      shared.search.need = wanted > spent ? wanted - spent : 0;
-      shared.search.room = 0xffffffffu;
-      shared.mass = column_mass;
-      shared.cost = column_cost_units;
-    });
-    search_threshold(
-        block, bands, [&](int32_t i) { return band_item(choice, scale, i); }, shared.search);
-    take_bands(block, choice, shared);
-  };
-  search();
+template <typename Team>
+TESSERA_SIMT inline void choose_bands(const Team& team, LineChoice choice, ChoiceShared& shared) {
+  subtract_columns(team, choice, shared);
+  team.each([&](int thread) {
+    if (Team::within(thread) == 0) Team::part(shared, thread).mass = Team::part(shared, thread).cost = 0;
+  });
+  team.each([&](int thread) {
+    sum_bands<Team>(choice, choice.tile_rest, thread);
+    add_columns<Team>(choice, thread, Team::part(shared, thread));
+  });
+  const ChoiceTotal<Team> columns = ChoiceTotal<Team>::of(shared);
+  team.each([](int) {});  // all have read before anyone writes again
   const auto most = static_cast<uint32_t>(choice.most_tiles * kCostUnits);
-  const bool missed =
-      choice.target == ChoiceTarget::recall && (choice.groups < 2 || shared.mass < target_weight(choice));
-  const bool costly = choice.target == ChoiceTarget::recall && shared.cost > most;
-  block.each([](int) {});  // all have read before anyone writes again
-  if ((missed || costly) && choice.dense_fits) {
-    block.each([&](int thread) {
-      for (int32_t word = thread; word < (bands + 31) / 32; word += kSearchThreads)
-        choice.band_bits[word] = 0xffffffffu;
-      if (thread != 0) return;
-      *choice.column_count = 0;
-      choice.report[0] = choice.report[1] = 1;
-    });
-    return;
-  }
-  if (costly) {
+  ChoiceTotal<Team> total;
+  for (bool again = true; again;) {
+    total = search_bands(team, choice, columns, shared);
+    const bool by_recall = choice.target == ChoiceTarget::recall;
+    const bool missed = by_recall && (choice.groups < 2 || total.mass < target_weight(choice));
+    const bool costly = by_recall && total.cost > most;
+    if ((missed || costly) && choice.dense_fits) return make_dense(team, choice);
+    again = costly;
+    if (!costly) continue;
     choice.target = ChoiceTarget::tiles;
     choice.share = choice.most_tiles;
-    search();
   }
-  block.each([&](int thread) {
+  team.each([&](int thread) {
     if (thread != 0) return;
     const auto judged = static_cast<float>(judging_rows(choice));
-    choice.report[0] = judged > 0 ? static_cast<float>(shared.mass) / (kMassUnits * judged) : 0;
-    choice.report[1] = static_cast<float>(shared.cost) / kCostUnits;
+    choice.report[0] = judged > 0 ? static_cast<float>(total.mass) / (kMassUnits * judged) : 0;
+    choice.report[1] = static_cast<float>(total.cost) / kCostUnits;
   });
 }
 

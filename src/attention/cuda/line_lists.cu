@@ -1,22 +1,25 @@
 #include <cub/device/device_scan.cuh>
 
 #include "attention/cuda/line_lists_launch.h"
+#include "attention/cuda/team_launch.cuh"
 
 namespace tessera::attention::cuda {
 namespace {
 
-// Grid (heads, tasks).
+// Grid (heads * blocks of a team, tasks).
+template <int kBlocks>
 __global__ void __launch_bounds__(kSearchThreads) largest_kernel(LargestTask first, LargestTask second) {
+  using Team = Block<kSearchThreads, kBlocks>;
   __shared__ LargestShared shared;
-  const int64_t head = blockIdx.x;
+  const int64_t head = blockIdx.x / kBlocks;
   LargestTask task = blockIdx.y == 0 ? first : second;
   task.line.values += head * task.line.size;
   task.line.indices += head * task.stride;
   if (task.count != nullptr && threadIdx.x == 0) task.count[head] = task.line.count;
-  write_largest(SearchBlock{}, task.line, shared);
+  write_largest(Team{}, task.line, shared);
   if (task.bits == nullptr) return;
-  write_bits(SearchBlock{}, {task.line.indices, task.line.count, task.words, task.bits + head * task.words,
-                             task.summary + head * ((task.words + 31) / 32)});
+  write_bits(Team{}, {task.line.indices, task.line.count, task.words, task.bits + head * task.words,
+                      task.summary + head * ((task.words + 31) / 32)});
 }
 
 // Grid (heads).
@@ -29,10 +32,13 @@ __global__ void __launch_bounds__(kSearchThreads) bands_kernel(BandArguments lin
   write_bands(SearchBlock{}, line, shared);
 }
 
+// A thread per bit, a warp per word.
 __global__ void flags_kernel(TileRule rule, uint32_t* flags) {
-  const auto word = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (word >= rule.flag_words()) return;
-  flags[int64_t{blockIdx.y} * rule.flag_words() + word] = rule_of_head(rule, blockIdx.y).flag_word(word);
+  const auto bit = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int32_t words = rule.flag_words();
+  const bool flag = bit < words * 32 && rule_of_head(rule, blockIdx.y).flag(bit);
+  const uint32_t bits = __ballot_sync(0xffffffffu, flag);
+  if (bit % 32 == 0 && bit < words * 32) flags[int64_t{blockIdx.y} * words + bit / 32] = bits;
 }
 
 struct ListTarget {
@@ -43,14 +49,19 @@ struct ListTarget {
   uint32_t* overflow = nullptr;
 };
 
-__global__ void __launch_bounds__(kLineThreads)
+constexpr int kListsPerBlock = 4;  // each a warp's
+
+// Grid (lists of a head / kListsPerBlock, heads), blocks (kLineThreads, kListsPerBlock).
+__global__ void __launch_bounds__(kLineThreads* kListsPerBlock)
     tiles_kernel(TileRule rule, const uint32_t* flags, int64_t pitch, ListTarget target) {
-  __shared__ TileListShared shared;
+  __shared__ TileListShared all[kListsPerBlock];
+  TileListShared& shared = all[threadIdx.y];
+  const auto tile = static_cast<int32_t>(blockIdx.x * kListsPerBlock + threadIdx.y);
+  if (tile >= rule.query_tiles()) return;
   const int64_t head = blockIdx.y;
-  const int64_t list = head * pitch + blockIdx.x;
+  const int64_t list = head * pitch + tile;
   rule = rule_of_head(rule, head);
   if (flags != nullptr) flags += head * rule.flag_words();
-  const auto tile = static_cast<int32_t>(blockIdx.x);
   if (target.begin == nullptr) {
     const uint32_t count = write_tiles(LineBlock{}, rule, tile, nullptr, shared, flags);
     if (threadIdx.x == 0) target.counts[list] = static_cast<int32_t>(count);
@@ -61,6 +72,16 @@ __global__ void __launch_bounds__(kLineThreads)
     return;
   }
   write_tiles(LineBlock{}, rule, tile, target.tiles + target.begin[list], shared, flags);
+}
+
+// Of all lists of some heads.
+void launch_tiles(const TileRule& rule, const LineListArguments& arguments, const LineLists& lists,
+                  const ListTarget& target, cudaStream_t stream) {
+  const int32_t query_tiles = line_query_tiles(rule);
+  const dim3 grid(static_cast<unsigned>(query_tiles + kListsPerBlock - 1) / kListsPerBlock,
+                  static_cast<unsigned>(arguments.heads));
+  tiles_kernel<<<grid, dim3(kLineThreads, kListsPerBlock), 0, stream>>>(
+      rule, list_flags(rule, lists), lists.list_pitch > 0 ? lists.list_pitch : query_tiles, target);
 }
 
 __global__ void range_kernel(LineLists lists, int32_t first, int32_t count) {
@@ -94,7 +115,7 @@ __global__ void clamp_kernel(int32_t* begin, int64_t count, int64_t capacity) {
 
 }  // namespace
 
-int32_t line_query_tiles(const TileRule& rule) { return (rule.query_rows + rule.query_tile - 1) / rule.query_tile; }
+int32_t line_query_tiles(const TileRule& rule) { return rule.query_tiles(); }
 
 std::size_t line_scan_bytes(int64_t lists) {
   std::size_t bytes = 0;
@@ -107,17 +128,18 @@ LineTasks line_tasks(const LineListArguments& arguments, const LineLists& lists)
   const TileRule& rule = arguments.rule;
   const int32_t words = (rule.key_rows + 31) / 32;
   const auto kept = [&](int32_t count) { return count < rule.key_rows ? count : rule.key_rows; };
+  const uint32_t window = order_key(4.0F / static_cast<float>(rule.key_rows));  // a sixteenth of the mean of 64 rows
   LineTasks tasks;
   if (arguments.column_mass != nullptr) {
     tasks.largest[tasks.count++] = {.line = {arguments.column_mass, rule.key_rows, arguments.forced_columns,
-                                             kept(arguments.columns_kept), lists.columns},
+                                             kept(arguments.columns_kept), lists.columns, window},
                                     .stride = lists.column_stride,
                                     .count = lists.column_count};
   }
   if (arguments.diagonal_mass != nullptr) {
     const int32_t count = kept(arguments.diagonals_kept);
     tasks.largest[tasks.count++] = {
-        .line = {arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count, lists.distances},
+        .line = {arguments.diagonal_mass, rule.key_rows, arguments.forced_diagonals, count, lists.distances, window},
         .stride = count};
     if (lists.band_stride == 0) {
       LargestTask& task = tasks.largest[tasks.count - 1];
@@ -151,8 +173,10 @@ int count_line_lists(const LineListArguments& arguments, const LineLists& lists,
     range_kernel<<<heads, 128, 0, stream>>>(lists, arguments.first_column, arguments.columns_kept);
   }
   if (tasks.count > 0) {
-    largest_kernel<<<dim3(heads, static_cast<unsigned>(tasks.count)), kSearchThreads, 0, stream>>>(
-        tasks.largest[0], tasks.largest[tasks.count - 1]);
+    const TeamLaunch launch{arguments.heads, tasks.count, stream};
+    const auto status = launch_team(
+        launch, [](auto blocks) { return largest_kernel<blocks()>; }, tasks.largest[0], tasks.largest[tasks.count - 1]);
+    if (status != cudaSuccess) return status;
   }
   if (has_columns(arguments) && lists.column_stride > 0) {
     const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
@@ -165,26 +189,22 @@ int count_line_lists(const LineListArguments& arguments, const LineLists& lists,
     return cudaGetLastError();
   }
   if (list_flags(rule, lists) != nullptr) {
-    const dim3 flag_grid(static_cast<unsigned>(rule.flag_words() + 31) / 32, heads);
-    flags_kernel<<<flag_grid, 32, 0, stream>>>(rule, lists.flags);
+    const dim3 flag_grid(static_cast<unsigned>(rule.flag_words() + 7) / 8, heads);
+    flags_kernel<<<flag_grid, 256, 0, stream>>>(rule, lists.flags);
   }
-  tiles_kernel<<<dim3(static_cast<unsigned>(query_tiles), heads), kLineThreads, 0, stream>>>(
-      rule, list_flags(rule, lists), pitch, {.counts = lists.counts});
+  launch_tiles(rule, arguments, lists, {.counts = lists.counts}, stream);
   return cudaGetLastError();
 }
 
 int write_line_lists(const LineListArguments& arguments, const LineLists& lists, void* stream) {
   const TileRule rule = line_rule(arguments, lists);
-  const int32_t query_tiles = line_query_tiles(rule);
-  const int64_t pitch = lists.list_pitch > 0 ? lists.list_pitch : query_tiles;
-  if (arguments.heads <= 0 || query_tiles <= 0) return cudaSuccess;
-  const dim3 grid(static_cast<unsigned>(query_tiles), static_cast<unsigned>(arguments.heads));
-  tiles_kernel<<<grid, kLineThreads, 0, static_cast<cudaStream_t>(stream)>>>(rule, list_flags(rule, lists), pitch,
-                                                                             {.begin = lists.tile_begin,
-                                                                              .counts = lists.counts,
-                                                                              .tiles = lists.tiles,
-                                                                              .capacity = lists.tile_capacity,
-                                                                              .overflow = lists.overflow});
+  if (arguments.heads <= 0 || line_query_tiles(rule) <= 0) return cudaSuccess;
+  const ListTarget target{.begin = lists.tile_begin,
+                          .counts = lists.counts,
+                          .tiles = lists.tiles,
+                          .capacity = lists.tile_capacity,
+                          .overflow = lists.overflow};
+  launch_tiles(rule, arguments, lists, target, static_cast<cudaStream_t>(stream));
   return cudaGetLastError();
 }
 

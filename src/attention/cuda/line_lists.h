@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "attention/cuda/ordered_items.h"
 #include "attention/cuda/radix_search.h"
 #include "tessera/attention/cuda.h"
 
@@ -15,12 +16,7 @@ constexpr int kLineThreads = 32;  // of the block that writes one list
 constexpr int kLineItems = 8;     // consecutive values of one thread
 using LineBlock = Block<kLineThreads>;
 
-struct LargestShared {
-  SearchShared search;
-  uint32_t scan[2][kSearchThreads];
-  uint32_t greater_before;
-  uint32_t equal_before;
-};
+using LargestShared = SearchShared;  // one per block of a team
 
 // Orders like the floats themselves; -0 equals 0. No NaN.
 TESSERA_SIMT inline uint32_t order_key(float value) {
@@ -45,58 +41,63 @@ struct LargestArguments {
   int32_t forced = 0;
   int32_t count = 0;           // kept, clipped to size
   int32_t* indices = nullptr;  // [count], ascending; ties go to the lower index
+  uint32_t window = 0;         // order key a little below the kept values', see search_threshold()
 };
 
-TESSERA_SIMT inline uint32_t line_key(const LargestArguments& line, int32_t index) {
-  return index < line.forced ? 0xffffffffu : order_key(line.values[index]);
+TESSERA_SIMT inline uint32_t line_key(const LargestArguments& line, int32_t index, float value) {
+  return index < line.forced ? 0xffffffffu : order_key(value);
 }
 
-// Cost: five reads of the values by one block.
-TESSERA_SIMT inline void write_largest(const SearchBlock& block, const LargestArguments& line, LargestShared& shared) {
-  if (line.count <= 0) return;
-  block.each([&](int thread) {
-    if (thread != 0) return;
-    shared.search.need = static_cast<uint32_t>(line.count);
-    shared.search.room = 0xffffffffu;
-    shared.greater_before = shared.equal_before = 0;
-  });
-  search_threshold(
-      block, line.size,
-      [&](int32_t i) {
-        return SearchItem{line_key(line, i), 1, 0};
-      },
-      shared.search);
-  const uint32_t threshold = shared.search.threshold;
-  const uint32_t ties = shared.search.need;  // values equal to the threshold that are kept, the first ones
-  constexpr int32_t kChunk = kSearchThreads * kLineItems;
-  for (int32_t chunk = 0; chunk < line.size; chunk += kChunk) {
-    // Low half: greater than the threshold; high half: equal to it. A chunk has 8192 values, so no half overflows.
-    block.each([&](int thread) {
-      uint32_t packed = 0;
-      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < line.size; ++i) {
-        const uint32_t key = line_key(line, i);
-        packed += key > threshold ? 1u : key == threshold ? 0x10000u : 0u;
-      }
-      shared.scan[0][thread] = packed;
-    });
-    block.inclusive_scan(shared.scan);
-    block.each([&](int thread) {
-      const uint32_t packed = thread > 0 ? shared.scan[0][thread - 1] : 0;
-      uint32_t greater = shared.greater_before + (packed & 0xffffu);
-      uint32_t equal = shared.equal_before + (packed >> 16);
-      for (int32_t i = chunk + thread * kLineItems; i < chunk + (thread + 1) * kLineItems && i < line.size; ++i) {
-        const uint32_t key = line_key(line, i);
-        if (key < threshold || (key == threshold && equal >= ties)) continue;
-        line.indices[greater + (equal < ties ? equal : ties)] = i;
-        (key > threshold ? greater : equal) += 1;
-      }
-    });
-    block.each([&](int thread) {
-      if (thread != 0) return;
-      shared.greater_before += shared.scan[0][kSearchThreads - 1] & 0xffffu;
-      shared.equal_before += shared.scan[0][kSearchThreads - 1] >> 16;
-    });
+// After scan_pairs(): what all threads before this one, of its block and of earlier ones, add up to.
+template <typename Team, typename Shared>
+TESSERA_SIMT inline CountPair pairs_before(const Shared& shared, int thread) {
+  CountPair sum = Team::within(thread) > 0 ? Team::part(shared, thread).pairs[Team::within(thread) - 1] : CountPair{};
+  TESSERA_ROLLED
+  for (int block = 0; block < Team::rank(thread); ++block) {
+    const CountPair all = Team::peer(shared, block).pairs[Team::kBlockThreads - 1];
+    sum = {sum.first + all.first, sum.second + all.second};
   }
+  return sum;
+}
+
+// Cost: about four reads of the values by the team.
+template <typename Team = SearchBlock>
+TESSERA_SIMT inline void write_largest(const Team& team, const LargestArguments& line, LargestShared& shared) {
+  if (line.count <= 0) return;
+  team.each_block([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    if (Team::within(thread) != 0) return;
+    own.need = static_cast<uint32_t>(line.count);
+    own.room = 0xffffffffu;
+  });
+  const auto items = search_items<8>(
+      line.size, [&](int32_t i) { return line.values[i]; },
+      [&](int32_t i, float value) {
+        return SearchItem{line_key(line, i, value), 1, 0};
+      });
+  search_threshold(team, items, line.window, shared);
+  // 1: greater than the threshold, all kept; 2: equal to it, the first ones kept.
+  const auto classes = [&](const SearchShared& own) {
+    return [&line, threshold = own.threshold](int32_t i) {
+      const uint32_t key = line_key(line, i, line.values[i]);
+      return key > threshold ? 1 : key == threshold ? 2 : 0;
+    };
+  };
+  team.each_block([&](int thread) {
+    SearchShared& own = Team::part(shared, thread);
+    own.pairs[Team::within(thread)] = count_items<Team>(thread, line.size, classes(own));
+  });
+  team.scan_pairs(shared);
+  team.each([](int) {});  // the others' scans are done
+  team.each([&](int thread) {
+    const SearchShared& own = Team::part(shared, thread);
+    const uint32_t ties = own.need;
+    const CountPair before = pairs_before<Team>(shared, thread);
+    place_items<Team>(thread, line.size, before, classes(own), [&](int32_t i, int found, const CountPair& at) {
+      if (found == 2 && at.second >= ties) return;
+      line.indices[at.first + (at.second < ties ? at.second : ties)] = i;
+    });
+  });
 }
 
 struct BitArguments {
@@ -107,19 +108,24 @@ struct BitArguments {
   uint32_t* summary = nullptr;  // [ceil(words / 32)] bit per word that is not 0; null: not wanted
 };
 
-TESSERA_SIMT inline void write_bits(const SearchBlock& block, const BitArguments& line) {
-  block.each([&](int thread) {
-    for (int32_t word = thread; word < line.words; word += kSearchThreads) line.bits[word] = 0;
+template <typename Team = SearchBlock>
+TESSERA_SIMT inline void write_bits(const Team& team, const BitArguments& line) {
+  team.each([&](int thread) {
+    TESSERA_ROLLED
+    for (int32_t word = thread; word < line.words; word += Team::kThreads) line.bits[word] = 0;
   });
-  block.each([&](int thread) {
-    for (int32_t i = thread; i < line.count; i += kSearchThreads) {
-      SearchBlock::add(&line.bits[line.distances[i] / 32], 1u << (line.distances[i] % 32));
+  team.each([&](int thread) {
+    TESSERA_ROLLED
+    for (int32_t i = thread; i < line.count; i += Team::kThreads) {
+      Team::add(&line.bits[line.distances[i] / 32], 1u << (line.distances[i] % 32));
     }
   });
   if (line.summary == nullptr) return;
-  block.each([&](int thread) {
-    for (int32_t at = thread; at < (line.words + 31) / 32; at += kSearchThreads) {
+  team.each([&](int thread) {
+    TESSERA_ROLLED
+    for (int32_t at = thread; at < (line.words + 31) / 32; at += Team::kThreads) {
       uint32_t bits = 0;
+      TESSERA_BATCHED
       for (int32_t word = at * 32; word < line.words && word < at * 32 + 32; ++word) {
         bits |= line.bits[word] != 0 ? 1u << (word % 32) : 0;
       }
@@ -143,6 +149,7 @@ struct TileRule {
   const uint32_t* summary = nullptr;    // bit w: word w of `distances` is not 0; null: look at every word
   const uint32_t* bands = nullptr;      // bit e: the 128 key rows e tiles before the own ones; null: none
 
+  TESSERA_SIMT int32_t query_tiles() const { return (query_rows + query_tile - 1) / query_tile; }
   TESSERA_SIMT int32_t own(int32_t row) const {
     const int32_t seen = first_position + row + 1;
     return (seen < key_rows ? seen : key_rows) - 1;
@@ -191,19 +198,17 @@ struct TileRule {
   TESSERA_SIMT bool offsets() const { return query_tile % key_tile == 0 && first_position + query_rows <= key_rows; }
   TESSERA_SIMT int32_t ratio() const { return query_tile / key_tile; }
   TESSERA_SIMT int32_t flag_zero() const { return (first_position + query_tile) / key_tile + 33; }
-  TESSERA_SIMT int32_t flag_words() const {
-    return (flag_zero() + (query_rows + query_tile - 1) / query_tile * ratio() + 31) / 32 + 1;
+  TESSERA_SIMT int32_t flag_words() const { return (flag_zero() + query_tiles() * ratio() + 31) / 32 + 1; }
+  // One bit of the flags, from the first full query tile that has its offset.
+  TESSERA_SIMT bool flag(int32_t bit) const {
+    const int32_t offset = bit - flag_zero();
+    const int32_t tile = offset > 0 ? (offset + ratio() - 1) / ratio() : 0;
+    const int32_t key = tile * ratio() - offset;
+    return (tile + 1) * query_tile <= query_rows && key < visible_tiles(tile) && lists_offset(tile, key);
   }
-  // One word of the flags, from the first full query tile that has each offset.
   TESSERA_SIMT uint32_t flag_word(int32_t word) const {
     uint32_t bits = 0;
-    for (int32_t bit = 0; bit < 32; ++bit) {
-      const int32_t offset = word * 32 + bit - flag_zero();
-      const int32_t tile = offset > 0 ? (offset + ratio() - 1) / ratio() : 0;
-      const int32_t key = tile * ratio() - offset;
-      if ((tile + 1) * query_tile > query_rows || key >= visible_tiles(tile)) continue;
-      bits |= lists_offset(tile, key) ? 1u << bit : 0;
-    }
+    for (int32_t bit = 0; bit < 32; ++bit) bits |= flag(word * 32 + bit) ? 1u << bit : 0;
     return bits;
   }
 

@@ -58,7 +58,7 @@ void set_last_rows(Probe& probe, int32_t query_begin, int32_t query_rows, int32_
 // Returns the number of groups.
 int32_t set_spread_rows(Probe& probe, int32_t query_begin, int32_t query_rows, int32_t first_position);
 
-// Ranges of keys that fill `multiprocessors` about twice.
+// Ranges of keys that keep `multiprocessors` busy; each begins with work of its own, so they are few.
 void set_splits(Probe& probe, int multiprocessors);
 
 // Statistics, then masses. Returns a cudaError_t as int.

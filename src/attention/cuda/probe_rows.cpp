@@ -43,9 +43,14 @@ int32_t set_spread_rows(Probe& probe, int32_t query_begin, int32_t query_rows, i
 
 void set_splits(Probe& probe, int multiprocessors) {
   const int32_t group = probe.query_heads / probe.kv_heads;
-  const int32_t blocks = probe.kv_heads * ((group + kProbeHeadsPerBlock - 1) / kProbeHeadsPerBlock);
+  const int32_t heads = std::min(group, kProbeHeadsPerBlock);
+  const int32_t blocks = probe.kv_heads * ((group + heads - 1) / heads);
+  const int32_t at_once = multiprocessors * (kProbeHeadsPerBlock / heads);
   const int32_t steps = (probe.key_rows + kProbeKeys - 1) / kProbeKeys;
-  const int32_t wanted = std::clamp((2 * multiprocessors + blocks - 1) / blocks, 1, kMaxProbeSplits);
+  // As few rounds as keep nine in ten busy.
+  int32_t rounds = 1;
+  while (rounds < 4 && rounds * at_once / blocks * blocks * 10 < 9 * rounds * at_once) ++rounds;
+  const int32_t wanted = std::clamp(rounds * at_once / blocks, 1, kMaxProbeSplits);
   probe.range_steps = std::max(4, ((steps + wanted - 1) / wanted + 1) / 2 * 2);
   probe.splits = (steps + probe.range_steps - 1) / probe.range_steps;
 }

@@ -76,10 +76,16 @@ class ListMaker {
     steps_.end_lists(all, plan_.lists());
   }
 
-  // Sequences without columns or report have none of either.
+  // Sequences without columns or report have none of either; when all have both, nothing needs clearing.
   void clear_owners() {
+    const bool all = std::all_of(plan_.sequences.begin(), plan_.sequences.end(), [](const SequencePlan& sequence) {
+      return is_by_choice(sequence.method) || is_by_lines(sequence.method);
+    });
+    const bool reports = std::all_of(plan_.sequences.begin(), plan_.sequences.end(),
+                                     [](const SequencePlan& sequence) { return is_by_choice(sequence.method); });
+    const bool none_empty = plan_.sequences.size() == static_cast<size_t>(plan_.sequence_count);
     const auto owners = static_cast<size_t>(plan_.sequence_count * plan_.heads);
-    if (memory_.lists.column_stride > 0) {
+    if (memory_.lists.column_stride > 0 && !(all && none_empty)) {
       steps_.clear(memory_.lists.column_count, sizeof(int32_t) * owners);
       steps_.clear(memory_.lists.column_cut, sizeof(int32_t) * static_cast<size_t>(plan_.lists()));
     }
@@ -87,7 +93,7 @@ class ListMaker {
       steps_.clear(memory_.lists.band_count, sizeof(int32_t) * owners);
       steps_.clear(memory_.lists.overflow, sizeof(uint32_t));
     }
-    if (memory_.report != nullptr) steps_.clear(memory_.report, 2 * sizeof(float) * owners);
+    if (memory_.report != nullptr && !(reports && none_empty)) steps_.clear(memory_.report, 2 * sizeof(float) * owners);
   }
 
   // What the lists of a sequence are made from; its bits and columns are written.

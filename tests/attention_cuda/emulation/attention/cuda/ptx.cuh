@@ -75,6 +75,7 @@ struct BlockIndex {
   unsigned x, y;
 };
 inline BlockIndex blockIdx;  // of the one block
+inline ThreadIndex blockDim = {kBlockThreads};
 
 inline Warp& this_warp() { return the_block->warps[threadIdx.x / 32]; }
 
@@ -108,10 +109,26 @@ inline uint32_t __ballot_sync(unsigned, bool flag) {
   warp.meet.arrive_and_wait();
   return bits;
 }
+template <typename Combine>
+int reduce(int value, const Combine& combine) {
+  Warp& warp = this_warp();
+  warp.words[threadIdx.x % 32][0] = static_cast<uint32_t>(value);
+  warp.meet.arrive_and_wait();
+  for (int lane = 0; lane < 32; ++lane) value = combine(value, static_cast<int>(warp.words[lane][0]));
+  warp.meet.arrive_and_wait();
+  return value;
+}
+inline int __reduce_min_sync(unsigned, int value) {
+  return reduce(value, [](int a, int b) { return a < b ? a : b; });
+}
+inline int __reduce_max_sync(unsigned, int value) {
+  return reduce(value, [](int a, int b) { return a > b ? a : b; });
+}
 inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline void __syncwarp() { this_warp().meet.arrive_and_wait(); }
 inline void __syncthreads() { the_block->all.arrive_and_wait(); }
 inline int atomicAdd(int* counter, int value) { return std::atomic_ref<int>(*counter).fetch_add(value); }
+inline float atomicAdd(float* sum, float value) { return std::atomic_ref<float>(*sum).fetch_add(value); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 
