@@ -47,8 +47,10 @@ def heads_for(length):
     return HEADS or (32, 8) if length <= 32768 else (8, 2) if length <= 131072 else (4, 1)
 
 
-def timed(call, seconds):
-    """Milliseconds of each repeat, after at least two calls to warm up; a call longer than `seconds` is repeated three times."""
+def timed_in_turn(calls, seconds):
+    """Milliseconds of each repeat of each call, in turn, since the card slows down as it warms up; after at least two calls of
+    the first, which says how many repeats fill `seconds`: 3 to 50."""
+    call = calls[0]
     call()
     torch.cuda.synchronize()
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -57,13 +59,19 @@ def timed(call, seconds):
     stop.record()
     torch.cuda.synchronize()
     count = max(3, min(50, int(seconds * 1000 / max(start.elapsed_time(stop), 1e-3))))
-    events = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(count)]
-    for begin, end in events:
-        begin.record()
-        call()
-        end.record()
+    events = [[tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in calls] for _ in range(count)]
+    for turn in events:
+        for call, (begin, end) in zip(calls, turn):
+            begin.record()
+            call()
+            end.record()
     torch.cuda.synchronize()
-    return [begin.elapsed_time(end) for begin, end in events]
+    return [[begin.elapsed_time(end) for begin, end in found] for found in zip(*events)]
+
+
+def timed(call, seconds):
+    """Milliseconds of each repeat of one call."""
+    return timed_in_turn([call], seconds)[0]
 
 
 def row(name, times, flop, heads, **more):

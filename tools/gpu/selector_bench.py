@@ -29,7 +29,7 @@ import torch
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "python"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import tessera_cuda  # noqa: E402
-from bench import machine, timed  # noqa: E402
+from bench import machine, timed, timed_in_turn  # noqa: E402
 from selection_lists import Case, Lists, scores_of, taken  # noqa: E402
 
 # name, method, options
@@ -88,21 +88,6 @@ class Call:
 
 def summary(times):
     return {"ms": statistics.median(times), "extremes": [min(times), max(times)], "repeats": len(times)}
-
-
-def in_turn(first, second, seconds):
-    """Summaries of both, call by call in turn: the card slows down as it warms up, which would favour what is timed first."""
-    count = max(3, len(timed(first, seconds)))
-    times = ([], [])
-    for _ in range(count):
-        for call, found in zip((first, second), times):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            call()
-            end.record()
-            found.append((begin, end))
-    torch.cuda.synchronize()
-    return [summary([begin.elapsed_time(end) for begin, end in found]) for found in times]
 
 
 def dense_tiles(case):
@@ -250,7 +235,7 @@ def stage_speed(library, options):
             call = Call(library, case, method, fields)
             lists = call.lists()
             choose = summary(timed(call.choosing(), options.seconds))
-            dense, attend = in_turn(plain.attend, call.attend, options.seconds)
+            dense, attend = map(summary, timed_in_turn([plain.attend, call.attend], options.seconds))
             tiles = lists.computed_tiles() / dense_tiles(case) if lists else 1.0
             rows.append({"rows": length, "selector": name, "tiles": tiles, "dense": dense, "choose": choose, "attend": attend,
                          "list_bytes": call.list_bytes})

@@ -195,9 +195,7 @@ __device__ __forceinline__ void merge_rows(const MmaState<Element, kHeadDim>& st
   int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float sum = state.sum[half];
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    float sum = row_sum(state, half);
     int r = row + half * 8;
     int64_t at = int64_t{tile.first_row} + r;
     bool exists = r < tile.rows && sum > 0;

@@ -82,35 +82,6 @@ struct SelectShared {
   uint32_t threshold, ties;           // the smallest key kept, and how many equal to it are kept
 };
 
-// scan[0][i] becomes the sum of scan[0][0..i]. On the device by exchanges within warps: two barriers.
-TESSERA_SIMT inline void inclusive_sums(const SelectBlock& block, uint32_t (&scan)[2][kSelectThreads]) {
-#if defined(__CUDA_ARCH__)
-  const int thread = static_cast<int>(threadIdx.x);
-  const int lane = thread % kWarp;
-  const auto within_warp = [&](uint32_t value) {
-    TESSERA_UNROLL
-    for (int step = 1; step < kWarp; step *= 2) {
-      const uint32_t before = __shfl_up_sync(0xffffffffu, value, static_cast<unsigned>(step));
-      value += lane >= step ? before : 0;
-    }
-    return value;
-  };
-  const uint32_t own = within_warp(scan[0][thread]);
-  if (lane == kWarp - 1) scan[1][thread / kWarp] = own;
-  __syncthreads();
-  constexpr int kWarps = kSelectThreads / kWarp;
-  static_assert(kWarps <= kWarp);
-  const uint32_t totals = within_warp(lane < kWarps ? scan[1][lane] : 0);
-  const int warp = thread / kWarp;
-  const uint32_t before = __shfl_sync(0xffffffffu, totals, warp > 0 ? warp - 1 : 0);
-  scan[0][thread] = own + (warp > 0 ? before : 0);
-  __syncthreads();
-#else
-  block.inclusive_scan(scan);
-#endif
-  (void)block;
-}
-
 // Bits that a bin's number leaves out, so that bins cover [bottom, top].
 TESSERA_SIMT inline int bin_shift(uint32_t bottom, uint32_t top) {
   const int bits = std::bit_width(top - bottom);
@@ -135,7 +106,7 @@ TESSERA_SIMT inline void find_bin(const SelectBlock& block, const float* scores,
     for (int i = 0; i < kOwned; ++i) sum += shared.histogram[kSelectBins - 1 - (thread * kOwned + i)];
     shared.scan[0][thread] = sum;
   });
-  inclusive_sums(block, shared.scan);
+  block.inclusive_scan(shared.scan);
   block.each([&](int thread) {
     uint32_t above = thread > 0 ? shared.scan[0][thread - 1] : 0;
     if (above >= shared.wanted || shared.scan[0][thread] < shared.wanted) return;
@@ -255,7 +226,7 @@ TESSERA_SIMT inline void select_largest(const SelectBlock& block, const float* s
     }
     shared.scan[0][thread] = packed;
   });
-  inclusive_sums(block, shared.scan);
+  block.inclusive_scan(shared.scan);
   block.each([&](int thread) {
     const uint32_t packed = thread > 0 ? shared.scan[0][thread - 1] : 0;
     uint32_t above = packed & 0xffffu;

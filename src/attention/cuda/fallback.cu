@@ -53,9 +53,7 @@ __device__ __forceinline__ void store_rows(const MmaState<Element, kHeadDim>& st
   int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float sum = state.sum[half];
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    float sum = row_sum(state, half);
     int r = row + half * 8;
     if (r >= tile.rows) continue;
     float factor = sum > 0 ? 1 / sum : 0;

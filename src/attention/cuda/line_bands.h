@@ -7,6 +7,7 @@
 // more on the average.
 #pragma once
 
+#include "attention/cuda/partition_point.h"
 #include "attention/cuda/problem.h"
 #include "attention/cuda/radix_search.h"
 
@@ -91,16 +92,7 @@ TESSERA_SIMT inline void write_bands(const SearchBlock& block, const BandArgumen
 // Leading entries of a band that the query tile whose first row stands at `position` uses: those with a row that
 // exists.
 TESSERA_SIMT inline int32_t band_cut(int32_t position, const int32_t* bands, int32_t count) {
-  int32_t low = 0;
-  while (low < count) {
-    const int32_t middle = (low + count) / 2;
-    if (band_end(position, bands[middle]) >= 0) {
-      low = middle + 1;
-    } else {
-      count = middle;
-    }
-  }
-  return low;
+  return partition_point(count, [&](int32_t i) { return band_end(position, bands[i]) >= 0; });
 }
 
 }  // namespace tessera::attention::cuda

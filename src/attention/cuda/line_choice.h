@@ -212,17 +212,7 @@ TESSERA_SIMT inline void sum_band(const LineChoice& choice, const float* tile_ma
 
 // First of the ascending columns that is >= row.
 TESSERA_SIMT inline int32_t first_column(const LineChoice& choice, int32_t row) {
-  int32_t low = 0;
-  int32_t high = *choice.column_count;
-  while (low < high) {
-    const int32_t middle = (low + high) / 2;
-    if (choice.columns[middle] < row) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
+  return partition_point(*choice.column_count, [&](int32_t i) { return choice.columns[i] < row; });
 }
 
 template <typename Team>

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "attention/cuda/ordered_items.h"
+#include "attention/cuda/partition_point.h"
 #include "attention/cuda/radix_search.h"
 #include "tessera/attention/cuda.h"
 
@@ -298,16 +299,7 @@ TESSERA_SIMT inline uint32_t write_tiles(const LineBlock& block, const TileRule&
 // Leading columns that a query tile may use: those that its last row sees.
 TESSERA_SIMT inline int32_t column_cut(const TileRule& rule, int32_t tile, const int32_t* columns, int32_t count) {
   const int32_t last = rule.own(rule.end(tile) - 1);
-  int32_t low = 0;
-  while (low < count) {
-    const int32_t middle = (low + count) / 2;
-    if (columns[middle] <= last) {
-      low = middle + 1;
-    } else {
-      count = middle;
-    }
-  }
-  return low;
+  return partition_point(count, [&](int32_t i) { return columns[i] <= last; });
 }
 
 }  // namespace tessera::attention::cuda

@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 
 #include "attention/cuda/list_phases.h"
+#include "attention/cuda/partition_point.h"
 
 namespace tessera::attention::cuda {
 namespace {
@@ -136,32 +137,14 @@ __global__ void fit_kernel(const __grid_constant__ Problem problem, const __grid
 }
 
 __device__ bool is_listed(const uint32_t* tiles, int count, uint32_t wanted) {
-  int low = 0;
-  int high = count;
-  while (low < high) {
-    int middle = (low + high) / 2;
-    if ((tiles[middle] & kTileIndex) < wanted) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low < count && (tiles[low] & kTileIndex) == wanted;
+  const int at = partition_point(count, [&](int i) { return (tiles[i] & kTileIndex) < wanted; });
+  return at < count && (tiles[at] & kTileIndex) == wanted;
 }
 
 // True when an entry of the band, ascending, holds the key row that lies `back` rows before the query tile's end.
 __device__ bool is_in_band(const int32_t* band, int count, int back) {
-  int low = 0;
-  int high = count;
-  while (low < high) {
-    int middle = (low + high) / 2;
-    if (band[middle] <= back) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low > 0 && back - band[low - 1] < kBandTile;
+  const int after = partition_point(count, [&](int i) { return band[i] <= back; });
+  return after > 0 && back - band[after - 1] < kBandTile;
 }
 
 // A warp per list, a lane per column.

@@ -46,6 +46,15 @@ __device__ __forceinline__ void load_query_fragments(MmaState<Element, kHeadDim>
   }
 }
 
+// The sum of the weights of the thread's row `half` * 8, which four lanes share.
+template <typename Element, int kHeadDim>
+__device__ __forceinline__ float row_sum(const MmaState<Element, kHeadDim>& state, int half) {
+  float sum = state.sum[half];
+  sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+  sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+  return sum;
+}
+
 // Scores of a group become weights, and its values join the output. score_of(product, tag, half): the score in bits of
 // query row `half` * 8 of the thread; -infinity: not computed.
 template <typename Element, int kHeadDim, typename Tag, typename ScoreOf>
