@@ -80,6 +80,24 @@ TEST(LineLists, LargestDoesNotDependOnTheWindow) {
   }
 }
 
+// Values that share the first digit: few, which are compared with each other; more, which each block searches by
+// further digits; and more than a block has room for, which all search together.
+TEST(LineLists, LargestOfValuesWithOneFirstDigit) {
+  for (const int size : {200, 1500, 5000, 9001}) {
+    std::vector<float> values(static_cast<size_t>(size));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = 1 + static_cast<float>(i * 7919 % 9001 / 3) * 0x1p-20F;
+    for (const int count : {1, size / 3, size - 1}) {
+      const std::vector<int32_t> expected = largest_indices(values, count);
+      for (const bool descending : {false, true}) {
+        const Search search{descending, cuda::order_key(0.25F)};
+        EXPECT_EQ(largest(values, count, 0, search), expected) << size << ' ' << count;
+        EXPECT_EQ(largest<Team>(values, count, 0, search), expected) << size << ' ' << count;
+        EXPECT_EQ((largest<cuda::Block<cuda::kSearchThreads, 8>>(values, count, 0, search)), expected);
+      }
+    }
+  }
+}
+
 void expect_same_tiles(const cuda::TileRule& rule, const HeadWork& head, int64_t tiles) {
   for (int64_t t = 0; t < tiles; ++t) {
     for (const bool descending : {false, true}) {
