@@ -223,6 +223,8 @@ TEST(LineLists, OffsetFlagsEqualPairs) {
       std::vector<uint32_t> got(cuda::write_tiles({}, quick, tile, nullptr, shared, flags.data()));
       cuda::write_tiles({}, quick, tile, got.data(), shared, flags.data());
       ASSERT_EQ(got, expected) << "trial " << trial << " tile " << tile;
+      if (tile >= quick.full_tiles()) continue;
+      ASSERT_EQ(cuda::count_tiles(quick, tile, flags.data()), static_cast<int32_t>(expected.size()));
     }
   }
 }

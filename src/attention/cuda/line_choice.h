@@ -318,26 +318,18 @@ TESSERA_SIMT inline void sum_bands(const LineChoice& choice, const float* tile_m
 // Columns from the threshold on, ascending, as far as there is room.
 template <typename Team>
 TESSERA_SIMT inline void write_columns(const Team& team, const LineChoice& choice, ChoiceShared& shared) {
-  const int32_t rows = choice.geometry.key_rows;
-  const auto classes = [&](const ChoiceShared& own) {
-    return [keys = choice.column_key, threshold = own.threshold](int32_t i) {
-      return keys[i] != 0 && keys[i] >= threshold ? 1 : 0;
-    };
+  const auto room = static_cast<uint32_t>(choice.column_room);
+  const uint32_t threshold = shared.threshold;
+  const auto class_of = [&](int32_t i) {
+    const uint32_t key = choice.column_key[i];
+    return key != 0 && key >= threshold ? 1 : 0;
   };
-  team.each_block([&](int thread) {
-    ChoiceShared& own = Team::part(shared, thread);
-    own.pairs[Team::within(thread)] = count_items<Team>(thread, rows, classes(own));
-  });
-  team.scan_pairs(shared);
-  team.each([](int) {});  // the others' scans are done
+  const auto take = [&](int32_t i, int, const CountPair& before) {
+    if (before.first < room) choice.columns[before.first] = i;
+  };
+  const uint32_t all = visit_in_order(team, choice.geometry.key_rows, class_of, take, shared).first;
   team.each([&](int thread) {
-    const auto room = static_cast<uint32_t>(choice.column_room);
-    const CountPair before = pairs_before<Team>(shared, thread);
-    const CountPair all = place_items<Team>(thread, rows, before, classes(Team::part(shared, thread)),
-                                            [&](int32_t i, int, const CountPair& at) {
-                                              if (at.first < room) choice.columns[at.first] = i;
-                                            });
-    if (thread == Team::kThreads - 1) *choice.column_count = static_cast<int32_t>(all.first < room ? all.first : room);
+    if (thread == 0) *choice.column_count = static_cast<int32_t>(all < room ? all : room);
   });
 }
 

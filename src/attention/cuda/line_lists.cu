@@ -42,6 +42,7 @@ __global__ void flags_kernel(TileRule rule, uint32_t* flags) {
 }
 
 struct ListTarget {
+  int32_t first_tile = 0;          // query tile of the first list
   const int32_t* begin = nullptr;  // null: count only
   int32_t* counts = nullptr;
   uint32_t* tiles = nullptr;
@@ -56,7 +57,7 @@ __global__ void __launch_bounds__(kLineThreads* kListsPerBlock)
     tiles_kernel(TileRule rule, const uint32_t* flags, int64_t pitch, ListTarget target) {
   __shared__ TileListShared all[kListsPerBlock];
   TileListShared& shared = all[threadIdx.y];
-  const auto tile = static_cast<int32_t>(blockIdx.x * kListsPerBlock + threadIdx.y);
+  const auto tile = target.first_tile + static_cast<int32_t>(blockIdx.x * kListsPerBlock + threadIdx.y);
   if (tile >= rule.query_tiles()) return;
   const int64_t head = blockIdx.y;
   const int64_t list = head * pitch + tile;
@@ -74,11 +75,12 @@ __global__ void __launch_bounds__(kLineThreads* kListsPerBlock)
   write_tiles(LineBlock{}, rule, tile, target.tiles + target.begin[list], shared, flags);
 }
 
-// Of all lists of some heads.
+// Of the lists of some heads, from target.first_tile on.
 void launch_tiles(const TileRule& rule, const LineListArguments& arguments, const LineLists& lists,
                   const ListTarget& target, cudaStream_t stream) {
   const int32_t query_tiles = line_query_tiles(rule);
-  const dim3 grid(static_cast<unsigned>(query_tiles + kListsPerBlock - 1) / kListsPerBlock,
+  if (target.first_tile >= query_tiles) return;
+  const dim3 grid(static_cast<unsigned>(query_tiles - target.first_tile + kListsPerBlock - 1) / kListsPerBlock,
                   static_cast<unsigned>(arguments.heads));
   tiles_kernel<<<grid, dim3(kLineThreads, kListsPerBlock), 0, stream>>>(
       rule, list_flags(rule, lists), lists.list_pitch > 0 ? lists.list_pitch : query_tiles, target);
@@ -91,12 +93,19 @@ __global__ void range_kernel(LineLists lists, int32_t first, int32_t count) {
   if (threadIdx.x == 0) lists.column_count[blockIdx.x] = count;
 }
 
-__global__ void cut_kernel(TileRule rule, int32_t query_tiles, int64_t pitch, LineLists lists) {
+// Grid (lists of a head / 128, heads), a thread per list: how many columns it uses, and, with flags, how many tiles
+// when its query tile is full.
+__global__ void count_kernel(TileRule rule, const uint32_t* flags, int64_t pitch, LineLists lists) {
   const auto tile = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (tile >= query_tiles) return;
+  if (tile >= rule.query_tiles()) return;
   const int64_t head = blockIdx.y;
-  lists.column_cut[head * pitch + tile] =
-      column_cut(rule, tile, lists.columns + head * lists.column_stride, lists.column_count[head]);
+  const int64_t list = head * pitch + tile;
+  if (lists.column_cut != nullptr) {
+    lists.column_cut[list] =
+        column_cut(rule, tile, lists.columns + head * lists.column_stride, lists.column_count[head]);
+  }
+  if (flags == nullptr || tile >= rule.full_tiles()) return;
+  lists.counts[list] = count_tiles(rule_of_head(rule, head), tile, flags + head * rule.flag_words());
 }
 
 __global__ void band_cut_kernel(TileRule rule, int32_t query_tiles, int64_t pitch, LineLists lists) {
@@ -178,21 +187,23 @@ int count_line_lists(const LineListArguments& arguments, const LineLists& lists,
         launch, [](auto blocks) { return largest_kernel<blocks()>; }, tasks.largest[0], tasks.largest[tasks.count - 1]);
     if (status != cudaSuccess) return status;
   }
-  if (has_columns(arguments) && lists.column_stride > 0) {
-    const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
-    cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, pitch, lists);
-  }
+  const dim3 list_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
+  LineLists counted = lists;
+  if (!has_columns(arguments) || lists.column_stride == 0) counted.column_cut = nullptr;
   if (lists.band_stride > 0) {
     bands_kernel<<<heads, kSearchThreads, 0, stream>>>(band_arguments(arguments, lists, 0), lists.band_stride);
-    const dim3 cut_grid(static_cast<unsigned>(query_tiles + 127) / 128, heads);
-    band_cut_kernel<<<cut_grid, 128, 0, stream>>>(rule, query_tiles, pitch, lists);
+    count_kernel<<<list_grid, 128, 0, stream>>>(rule, nullptr, pitch, counted);
+    band_cut_kernel<<<list_grid, 128, 0, stream>>>(rule, query_tiles, pitch, lists);
     return cudaGetLastError();
   }
-  if (list_flags(rule, lists) != nullptr) {
+  uint32_t* const flags = list_flags(rule, lists);
+  if (flags != nullptr) {
     const dim3 flag_grid(static_cast<unsigned>(rule.flag_words() + 7) / 8, heads);
-    flags_kernel<<<flag_grid, 256, 0, stream>>>(rule, lists.flags);
+    flags_kernel<<<flag_grid, 256, 0, stream>>>(rule, flags);
   }
-  launch_tiles(rule, arguments, lists, {.counts = lists.counts}, stream);
+  count_kernel<<<list_grid, 128, 0, stream>>>(rule, flags, pitch, counted);
+  launch_tiles(rule, arguments, lists, {.first_tile = flags != nullptr ? rule.full_tiles() : 0, .counts = lists.counts},
+               stream);
   return cudaGetLastError();
 }
 

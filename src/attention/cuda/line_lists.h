@@ -49,19 +49,7 @@ TESSERA_SIMT inline uint32_t line_key(const LargestArguments& line, int32_t inde
   return index < line.forced ? 0xffffffffu : order_key(value);
 }
 
-// After scan_pairs(): what all threads before this one, of its block and of earlier ones, add up to.
-template <typename Team, typename Shared>
-TESSERA_SIMT inline CountPair pairs_before(const Shared& shared, int thread) {
-  CountPair sum = Team::within(thread) > 0 ? Team::part(shared, thread).pairs[Team::within(thread) - 1] : CountPair{};
-  TESSERA_ROLLED
-  for (int block = 0; block < Team::rank(thread); ++block) {
-    const CountPair all = Team::peer(shared, block).pairs[Team::kBlockThreads - 1];
-    sum = {sum.first + all.first, sum.second + all.second};
-  }
-  return sum;
-}
-
-// Cost: about four reads of the values by the team.
+// Cost: about three reads of the values by the team.
 template <typename Team = SearchBlock>
 TESSERA_SIMT inline void write_largest(const Team& team, const LargestArguments& line, LargestShared& shared) {
   if (line.count <= 0) return;
@@ -78,27 +66,17 @@ TESSERA_SIMT inline void write_largest(const Team& team, const LargestArguments&
       });
   search_threshold(team, items, line.window, shared);
   // 1: greater than the threshold, all kept; 2: equal to it, the first ones kept.
-  const auto classes = [&](const SearchShared& own) {
-    return [&line, threshold = own.threshold](int32_t i) {
-      const uint32_t key = line_key(line, i, line.values[i]);
-      return key > threshold ? 1 : key == threshold ? 2 : 0;
-    };
+  const uint32_t threshold = shared.threshold;
+  const uint32_t ties = shared.need;
+  const auto class_of = [&](int32_t i) {
+    const uint32_t key = line_key(line, i, line.values[i]);
+    return key > threshold ? 1 : key == threshold ? 2 : 0;
   };
-  team.each_block([&](int thread) {
-    SearchShared& own = Team::part(shared, thread);
-    own.pairs[Team::within(thread)] = count_items<Team>(thread, line.size, classes(own));
-  });
-  team.scan_pairs(shared);
-  team.each([](int) {});  // the others' scans are done
-  team.each([&](int thread) {
-    const SearchShared& own = Team::part(shared, thread);
-    const uint32_t ties = own.need;
-    const CountPair before = pairs_before<Team>(shared, thread);
-    place_items<Team>(thread, line.size, before, classes(own), [&](int32_t i, int found, const CountPair& at) {
-      if (found == 2 && at.second >= ties) return;
-      line.indices[at.first + (at.second < ties ? at.second : ties)] = i;
-    });
-  });
+  const auto take = [&](int32_t i, int found, const CountPair& before) {
+    if (found == 2 && before.second >= ties) return;
+    line.indices[before.first + (before.second < ties ? before.second : ties)] = i;
+  };
+  visit_in_order(team, line.size, class_of, take, shared);
 }
 
 struct BitArguments {
@@ -159,6 +137,7 @@ struct TileRule {
     const int32_t rows = (tile + 1) * query_tile;
     return rows < query_rows ? rows : query_rows;
   }
+  TESSERA_SIMT int32_t full_tiles() const { return query_rows / query_tile; }
   TESSERA_SIMT int32_t visible_tiles(int32_t tile) const { return (own(end(tile) - 1) + key_tile) / key_tile; }
 
   TESSERA_SIMT bool any_distance(int32_t first, int32_t last) const {
@@ -225,14 +204,6 @@ struct TileListShared {
   uint32_t before;
 };
 
-TESSERA_SIMT inline uint32_t count_bits(uint32_t bits) {
-#if defined(__CUDA_ARCH__)
-  return static_cast<uint32_t>(__popc(bits));
-#else
-  return static_cast<uint32_t>(__builtin_popcount(bits));
-#endif
-}
-
 TESSERA_SIMT inline uint32_t reverse_bits(uint32_t bits) {
 #if defined(__CUDA_ARCH__)
   return __brev(bits);
@@ -294,6 +265,15 @@ TESSERA_SIMT inline uint32_t write_tiles(const LineBlock& block, const TileRule&
     });
   }
   return shared.before;
+}
+
+// Key tiles of a full query tile, by one thread: what write_tiles() counts with the same flags.
+TESSERA_SIMT inline int32_t count_tiles(const TileRule& rule, int32_t tile, const uint32_t* flags) {
+  const int32_t visible = rule.visible_tiles(tile);
+  uint32_t count = 0;
+  TESSERA_ROLLED
+  for (int32_t first = 0; first < visible; first += 32) count += count_bits(listed_word(rule, tile, first, flags));
+  return static_cast<int32_t>(count);
 }
 
 // Leading columns that a query tile may use: those that its last row sees.

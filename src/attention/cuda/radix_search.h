@@ -115,7 +115,7 @@ struct alignas(16) FewItem {
 struct SearchShared {
   uint32_t weight[kSearchBins + kBinGroups];  // of bins, then of groups of bins
   uint32_t count[kSearchBins + kBinGroups];
-  CountPair pairs[SearchBlock::kPairs];  // of threads, to be scanned
+  CountPair pairs[SearchBlock::kPairs];  // of threads, to be scanned; see ordered_items.h
   int32_t candidates[kCandidates];       // numbers of the block's items in the range, in any order
   uint32_t candidate_count;
   SearchRange range;
@@ -127,9 +127,6 @@ struct SearchShared {
   uint32_t few_found;          // 1 + the number of the last item wanted
 };
 
-TESSERA_SIMT inline CountPair sum_of(const CountPair& a, const CountPair& b) {
-  return {a.first + b.first, a.second + b.second};
-}
 TESSERA_SIMT inline bool is_reached(const SearchShared& own, const CountPair& sum) {
   return sum.first >= own.need || sum.second >= own.room;
 }

@@ -28,6 +28,18 @@ struct CountPair {
   uint32_t second = 0;
 };
 
+TESSERA_SIMT inline CountPair sum_of(const CountPair& a, const CountPair& b) {
+  return {a.first + b.first, a.second + b.second};
+}
+
+TESSERA_SIMT inline uint32_t count_bits(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return static_cast<uint32_t>(__popc(bits));
+#else
+  return static_cast<uint32_t>(__builtin_popcount(bits));
+#endif
+}
+
 template <int kThreadCount, int kBlockCount = 1>
 struct Block {
   static constexpr int kBlocks = kBlockCount;
