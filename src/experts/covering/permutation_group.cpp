@@ -104,6 +104,16 @@ std::vector<PermutationGroup::Subgroup> PermutationGroup::cyclic_subgroups() con
   return subgroups;
 }
 
+std::vector<char> PermutationGroup::regular_points() const {
+  std::vector<char> regular(static_cast<size_t>(points_), 1);
+  for (size_t g = 1; g < elements_.size(); ++g) {
+    for (size_t x = 0; x < regular.size(); ++x) {
+      if (elements_[g][x] == static_cast<int>(x)) regular[x] = 0;
+    }
+  }
+  return regular;
+}
+
 std::vector<std::vector<int>> PermutationGroup::images(const std::vector<int>& set) const {
   std::set<std::vector<int>> distinct;
   for (const Permutation& g : elements_) {

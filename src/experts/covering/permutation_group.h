@@ -34,6 +34,9 @@ class PermutationGroup {
   };
   std::vector<Subgroup> cyclic_subgroups() const;
 
+  // [points]: 1 for those that no element but the identity fixes.
+  std::vector<char> regular_points() const;
+
   // The distinct images of a set of points.
   std::vector<std::vector<int>> images(const std::vector<int>& set) const;
 

@@ -128,7 +128,7 @@ PermutationGroup Rotation::group() const {
 std::vector<Plan> rotation_plans(const Rotation& rotation, const PermutationGroup& group, int size, int64_t sets) {
   if (rotation.free_form || rotation.centre > 0) {
     std::vector<Plan> plans;
-    add_plans(group, {.classes = rotation.points(), .size = size}, sets, sets, plans);
+    add_plans(group, {.classes = rotation.points(), .size = size}, {.low = sets, .high = sets}, plans);
     return plans;
   }
   std::vector<Kind> kinds = hole_kinds(rotation, size);
