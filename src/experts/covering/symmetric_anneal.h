@@ -3,8 +3,9 @@
 //
 // There are hundreds of plans (orbit_plans.h) and only a few of them lead anywhere, but these few need no long search:
 // of 458 for 28 classes in 40 sets of five one is met by an annealing of 2 ms in each twentieth attempt. So plans race:
-// all get a short attempt, the better third a longer one, and so on. Every number of sets has a race of its own,
-// because plans of more sets always look better; where a race stands is kept between calls.
+// all get a short attempt, the better third a longer one, and so on. Plans of more sets always look better, so there is
+// a race for as many sets as the lower bound, one for one more, one for 2 or 3 more, for 4 to 7 and so on; where a race
+// stands is kept between calls.
 //
 // Sources: the method of prescribed automorphism groups (Kramer and Mesner, 1976), with annealing in place of exact
 // search over the orbit matrix; successive halving, Jamieson and Talwalkar (2016).
@@ -12,7 +13,6 @@
 
 #include <cstdint>
 #include <limits>
-#include <map>
 #include <vector>
 
 #include "experts/covering/incumbent.h"
@@ -31,9 +31,10 @@ class SymmetricSearch {
  private:
   struct Entrant {
     Plan plan;
-    int64_t cost = std::numeric_limits<int64_t>::max();  // of its best attempt in this race
+    double merit = std::numeric_limits<double>::max();  // of its best attempt in this race, less is better
   };
   struct Race {
+    int64_t low = 0, high = 0;      // sets
     std::vector<Entrant> entrants;  // those that are left come first
     size_t groups = 0;              // whose plans are among them
     size_t left = 0, next = 0;
@@ -41,17 +42,19 @@ class SymmetricSearch {
     int64_t laps = 0;    // among the last few entrants
     int64_t races = 0;   // over
     double seconds = 0;  // spent
+    bool empty(size_t all_groups) const { return groups == all_groups && entrants.empty(); }
   };
 
-  int64_t level() const;
-  void enter(int64_t sets, Race& race);
+  void open_races();
+  Race* next_race();
+  void enter(Race& race);
   void next_lap(Race& race);
   void attempt(Entrant& entrant, int64_t moves);
 
   Incumbent& incumbent_;
   Random random_;
   std::vector<PermutationGroup> groups_;
-  std::map<int64_t, Race> races_;  // by number of sets
+  std::vector<Race> races_;  // fewest sets first
 };
 
 }  // namespace tessera::experts
