@@ -53,7 +53,7 @@ TEST(OrbitPlans, WidePlansMayHoldTheSetOfFixedClasses) {
     add_plans(group, problem, {.low = 40, .high = 40, .wide = true}, plans);
     const auto with_fixed = [](const Plan& plan) {
       const Kind& last = plan.kinds.back();
-      return last.count == 1 && last.images == 1 && last.orbits == 4 && last.long_units.size() == 4;
+      return last.count == 1 && last.images == 1 && last.longer == 4 && last.long_units.size() == 4;
     };
     EXPECT_TRUE(std::any_of(plans.begin(), plans.end(), with_fixed));
     EXPECT_FALSE(std::all_of(plans.begin(), plans.end(), with_fixed));

@@ -31,8 +31,8 @@ class OrbitAnnealer {
     for (const Kind& kind : plan.kinds) {
       for (int i = 0; i < kind.count; ++i) {
         bases_.push_back({});
-        choose(kind.long_units, kind.orbits);
-        choose(kind.short_units, kind.points);
+        choose(kind.long_units, kind.longer);
+        choose(kind.short_units, kind.shorter);
         note_moves();
       }
     }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <map>
 
 namespace tessera::experts {
 namespace {
@@ -12,13 +14,13 @@ constexpr int64_t kFewestShort = 8;  // sets of short orbits that may be in a pl
 int64_t pairs_of(int64_t n) { return n * (n - 1) / 2; }
 
 Kind free_kind(const PermutationGroup& group, int size) {
-  Kind kind{.images = group.order(), .orbits = size};
+  Kind kind{.images = group.order(), .longer = size};
   for (int i = 0; i < group.points(); ++i) kind.long_units.push_back({i});
   return kind;
 }
 
-// Kinds of sets that are unions of orbits of a subgroup, fullest first.
-std::vector<Kind> short_kinds(const PermutationGroup& group, int size) {
+// Kinds of sets that are unions of full orbits and fixed points of a subgroup, fullest first.
+std::vector<Kind> narrow_kinds(const PermutationGroup& group, int size) {
   std::vector<Kind> kinds;
   for (const PermutationGroup::Subgroup& subgroup : group.cyclic_subgroups()) {
     Kind kind{.images = group.order() / subgroup.order};
@@ -27,9 +29,34 @@ std::vector<Kind> short_kinds(const PermutationGroup& group, int size) {
       if (orbit.size() == 1) kind.short_units.push_back(orbit);
     }
     const int most = std::min(size / subgroup.order, static_cast<int>(kind.long_units.size()));
-    for (kind.orbits = most; kind.orbits >= std::max(0, most - 1); --kind.orbits) {
-      kind.points = std::min(size - kind.orbits * subgroup.order, static_cast<int>(kind.short_units.size()));
-      if (kind.orbits * subgroup.order + kind.points >= std::max(2, size - 1)) kinds.push_back(kind);
+    for (kind.longer = most; kind.longer >= std::max(0, most - 1); --kind.longer) {
+      kind.shorter = std::min(size - kind.longer * subgroup.order, static_cast<int>(kind.short_units.size()));
+      if (kind.longer * subgroup.order + kind.shorter >= std::max(2, size - 1)) kinds.push_back(kind);
+    }
+  }
+  return kinds;
+}
+
+// Kinds of sets that are unions of orbits of one or two lengths of a subgroup.
+std::vector<Kind> wide_kinds(const PermutationGroup& group, int size) {
+  std::vector<Kind> kinds;
+  for (const PermutationGroup::Subgroup& subgroup : group.cyclic_subgroups()) {
+    std::map<int, std::vector<std::vector<int>>, std::greater<>> by_length;
+    for (const std::vector<int>& orbit : subgroup.orbits) by_length[static_cast<int>(orbit.size())].push_back(orbit);
+    const int images = group.order() / subgroup.order;
+    for (const auto& [length, orbits] : by_length) {
+      for (int longer = 1; longer <= std::min(size / length, static_cast<int>(orbits.size())); ++longer) {
+        const int left = size - longer * length;
+        if (left == 0 || (left == 1 && !by_length.contains(1))) {
+          kinds.push_back({.images = images, .longer = longer, .long_units = orbits, .short_units = {}});
+        }
+        for (const auto& [other, others] : by_length) {
+          const int shorter = std::min(left / other, static_cast<int>(others.size()));
+          if (other >= length || shorter == 0 || shorter * other < std::max(1, left - 1)) continue;
+          kinds.push_back(
+              {.images = images, .longer = longer, .shorter = shorter, .long_units = orbits, .short_units = others});
+        }
+      }
     }
   }
   return kinds;
@@ -43,7 +70,7 @@ Kind fixed_set(const PermutationGroup& group, int size) {
     if (regular[static_cast<size_t>(x)] == 0) kind.long_units.push_back({x});
   }
   const auto count = static_cast<int>(kind.long_units.size());
-  if (count >= 2 && count <= size) kind.orbits = count;
+  if (count >= 2 && count <= size) kind.longer = count;
   return kind;
 }
 
@@ -64,8 +91,8 @@ void subtract(const Kind& kind, const std::vector<char>& regular, Needs& needs) 
     least += length * std::max<int64_t>(0, chosen - (total - moved));
     all += length * chosen;
   };
-  count(kind.long_units, kind.orbits);
-  count(kind.short_units, kind.points);
+  count(kind.long_units, kind.longer);
+  count(kind.short_units, kind.shorter);
   int64_t mixed = 0;
   for (int64_t x = least; x <= most; ++x) mixed = std::max(mixed, x * (all - x));
   const int64_t sets = static_cast<int64_t>(kind.count) * kind.images;
@@ -100,7 +127,7 @@ class Planner {
         problem_(problem),
         range_(range),
         plans_(plans),
-        shorts_(short_kinds(group, problem.size)),
+        shorts_(range.wide ? wide_kinds(group, problem.size) : narrow_kinds(group, problem.size)),
         fixed_set_(range.wide ? fixed_set(group, problem.size) : Kind{}) {}
 
   void run() {
@@ -128,7 +155,7 @@ class Planner {
   void add(int64_t full, const std::vector<std::pair<size_t, int64_t>>& rest) {
     int64_t sets = full * group_.order();
     for (const auto& [kind, count] : rest) sets += count * shorts_[kind].images;
-    const bool with_fixed = fixed_set_.orbits > 0;
+    const bool with_fixed = fixed_set_.longer > 0;
     if (sets > range_.high || sets + (with_fixed ? 1 : 0) < range_.low) return;
     Plan plan{.group = &group_, .kinds = {}, .sets = sets};
     if (full > 0) {

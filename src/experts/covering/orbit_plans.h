@@ -15,13 +15,13 @@
 
 namespace tessera::experts {
 
-// Base sets of one kind: `count` of them, each the union of `orbits` orbits of full length and `points` fixed points of
-// a subgroup. The trivial subgroup has points as orbits.
+// Base sets of one kind: `count` of them, each the union of `longer` orbits of one length and `shorter` orbits of
+// another under a subgroup. The trivial subgroup has points as orbits.
 struct Kind {
   int count = 0;
-  int images = 1;  // of each base set under the group
-  int orbits = 0;  // of full length in each base set
-  int points = 0;  // fixed points of the subgroup in each
+  int images = 1;   // of each base set under the group
+  int longer = 0;   // of the orbits in long_units
+  int shorter = 0;  // of those in short_units
   std::vector<std::vector<int>> long_units, short_units;
 };
 

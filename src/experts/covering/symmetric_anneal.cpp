@@ -8,9 +8,10 @@
 namespace tessera::experts {
 namespace {
 
-constexpr int64_t kFirstMoves = 20'000, kMostMoves = 400'000;  // of one attempt
-constexpr size_t kFewestLeft = 12;                             // that go on to the end of a race
-constexpr double kHot = 0.35;                                  // above it nothing is gained
+constexpr int64_t kFirstMoves = 300, kMostMoves = 32'000;  // of one attempt, per base set
+constexpr int64_t kMostBases = 40;
+constexpr size_t kFewestLeft = 12;  // that go on to the end of a race
+constexpr double kHot = 0.35;       // above it nothing is gained
 
 constexpr double kPairWorth = 4;  // uncovered pairs that a set more would have to hold cost as much as so many sets
 
@@ -37,15 +38,12 @@ void SymmetricSearch::open_races() {
   }
 }
 
-// That for the most sets gets half of the time, each one below half of what is left; none: no group has plans.
+// The one that had least time; none: no group has plans.
 SymmetricSearch::Race* SymmetricSearch::next_race() {
   Race* chosen = nullptr;
-  double least = std::numeric_limits<double>::max(), weight = 1;
-  for (size_t r = races_.size(); r-- > 0; weight /= 2) {
-    Race& race = races_[r];
-    if (race.empty(groups_.size()) || race.seconds / weight >= least) continue;
+  for (Race& race : races_) {
+    if (race.empty(groups_.size()) || (chosen != nullptr && race.seconds >= chosen->seconds)) continue;
     chosen = &race;
-    least = race.seconds / weight;
   }
   return chosen;
 }
@@ -55,7 +53,9 @@ void SymmetricSearch::enter(Race& race) {
   const PlanRange range{.low = race.low, .high = std::min(race.high, incumbent_.sets() - 1), .wide = true};
   std::vector<Plan> plans;
   add_plans(groups_[race.groups++], incumbent_.problem(), range, plans);
-  for (Plan& plan : plans) race.entrants.push_back({std::move(plan)});
+  for (Plan& plan : plans) {
+    if (plan.bases() <= kMostBases) race.entrants.push_back({std::move(plan)});
+  }
 }
 
 // The better third goes on with attempts of twice the length; when it cannot become smaller, a few times more, then all
@@ -85,7 +85,8 @@ void SymmetricSearch::attempt(Entrant& entrant, int64_t moves) {
   if (sets >= incumbent_.sets()) return;
   const auto stop = [&] { return incumbent_.stop(); };
   OrbitResult result =
-      anneal_orbits(problem, entrant.plan, {.moves = moves, .hot = kHot, .seed = random_.bits(), .stop = stop});
+      anneal_orbits(problem, entrant.plan,
+                    {.moves = moves * entrant.plan.bases(), .hot = kHot, .seed = random_.bits(), .stop = stop});
   const int64_t pairs = static_cast<int64_t>(problem.size) * (problem.size - 1) / 2;
   const double worth = kPairWorth * static_cast<double>(result.cost) / static_cast<double>(pairs);
   entrant.merit = std::min(entrant.merit, static_cast<double>(sets) + worth);

@@ -2,10 +2,10 @@
 // search over 50 sets becomes one over 10 or fewer.
 //
 // There are hundreds of plans (orbit_plans.h) and only a few of them lead anywhere, but these few need no long search:
-// of 458 for 28 classes in 40 sets of five one is met by an annealing of 2 ms in each twentieth attempt. So plans race:
-// all get a short attempt, the better third a longer one, and so on. Plans of more sets always look better, so there is
-// a race for as many sets as the lower bound, one for one more, one for 2 or 3 more, for 4 to 7 and so on; where a race
-// stands is kept between calls.
+// of hundreds for 28 classes in 40 sets of five one is met by an annealing of 2 ms in each twentieth attempt. So plans
+// race: all get a short attempt, the better third a longer one, and so on. Plans of more sets always look better, so
+// there is a race for as many sets as the lower bound, one for one more, one for 2 or 3 more, for 4 to 7 and so on;
+// where a race stands is kept between calls.
 //
 // Sources: the method of prescribed automorphism groups (Kramer and Mesner, 1976), with annealing in place of exact
 // search over the orbit matrix; successive halving, Jamieson and Talwalkar (2016).
@@ -38,7 +38,7 @@ class SymmetricSearch {
     std::vector<Entrant> entrants;  // those that are left come first
     size_t groups = 0;              // whose plans are among them
     size_t left = 0, next = 0;
-    int64_t moves = 0;   // of one attempt
+    int64_t moves = 0;   // of one attempt, per base set
     int64_t laps = 0;    // among the last few entrants
     int64_t races = 0;   // over
     double seconds = 0;  // spent
