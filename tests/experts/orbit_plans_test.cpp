@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "experts/covering/incumbent.h"
 #include "experts/covering/orbit_annealer.h"
@@ -68,7 +70,42 @@ TEST(OrbitPlans, WidePlansMayHoldTheSetOfFixedClasses) {
   FAIL() << "no such group";
 }
 
-// From two halves down, by this search alone, in many short calls.
+// Cycles of several lengths and base sets from orbits of two lengths: 32 classes in cycles of 12, 12, 6, 1 and 1.
+TEST(OrbitPlans, CyclesOfSeveralLengthsGive52SetsFor32Classes) {
+  const CoveringProblem problem{.classes = 32, .size = 5};
+  for (const PermutationGroup& group : groups_to_try(problem.classes, problem.size)) {
+    if (group.name() != "rotation of 2 cycles of 12, 1 of 6, 2 fixed") continue;
+    EXPECT_EQ(group.order(), 12);
+    std::vector<Plan> plans;
+    add_plans(group, problem, {.low = 52, .high = 52, .wide = true}, plans);
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+      for (const Plan& plan : plans) {
+        const OrbitResult result = anneal_orbits(problem, plan, {.moves = 6'000, .hot = 0.35, .seed = seed});
+        if (result.cost > 0) continue;
+        EXPECT_EQ(result.design.sets.size(), 52U);
+        EXPECT_GE(count_pairs(result.design).lambda_min, 1);
+        EXPECT_LE(count_pairs(result.design).size_max, 5);
+        return;
+      }
+    }
+    FAIL() << "no plan of " << plans.size() << " covers";
+  }
+  FAIL() << "no such group";
+}
+
+TEST(OrbitPlans, GroupsAreDistinctAndKeepTheirOrder) {
+  std::set<std::string> names;
+  for (const PermutationGroup& group : groups_to_try(29, 5)) {
+    EXPECT_TRUE(names.insert(group.name()).second) << group.name();
+    EXPECT_GE(group.order(), 2) << group.name();
+    const auto regular = group.regular_points();
+    EXPECT_EQ(std::count(regular.begin(), regular.end(), 1) % group.order(), 0) << group.name();
+  }
+  EXPECT_TRUE(names.contains("rotation of 6 cycles of 4, 1 of 2, 3 fixed"));
+  EXPECT_TRUE(names.contains("rotation of 4 cycles of 6, 1 of 3, 1 of 2, 0 fixed"));
+}
+
+// From single pairs down, by this search alone, in many short calls.
 TEST(SymmetricSearch, FindsWhatItFindsInCallsOfAnyLength) {
   for (const auto& [classes, size, sets] : {std::tuple{23, 5, 28}, std::tuple{26, 6, 24}, std::tuple{21, 5, 21}}) {
     const CoveringProblem problem{.classes = classes, .size = size};

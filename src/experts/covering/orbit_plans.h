@@ -35,8 +35,9 @@ struct Plan {
 
 struct PlanRange {
   int64_t low = 0, high = 0;  // sets of a plan
-  // Full orbits that short ones may replace. Few: two at most. Many: up to three, beside them one set of all points
-  // with fewer images than the group has elements; and only plans that `counts_fit`.
+  // Narrow: short base sets are full orbits and fixed points of a subgroup and replace one orbit of sets at most. Wide:
+  // they are orbits of any two lengths, replace up to two, and beside them there may be the set of all points that some
+  // element fixes; only plans that `counts_fit`.
   bool wide = false;
 };
 
@@ -45,7 +46,7 @@ void add_plans(const PermutationGroup& group, const CoveringProblem& problem, co
                std::vector<Plan>& plans);
 
 // Whether sets as planned have places enough for the degrees of all points and for the pairs of points that the group
-// moves regularly, with each other and with the other points. What does not fit covers not everything.
+// moves regularly, with each other and with the other points. What does not fit leaves pairs open.
 bool counts_fit(const Plan& plan, const CoveringProblem& problem);
 
 }  // namespace tessera::experts

@@ -9,10 +9,9 @@ namespace tessera::experts {
 namespace {
 
 constexpr int64_t kFirstMoves = 300, kMostMoves = 32'000;  // of one attempt, per base set
-constexpr int64_t kMostBases = 40;
-constexpr size_t kFewestLeft = 12;  // that go on to the end of a race
-constexpr double kHot = 0.35;       // above it nothing is gained
-
+constexpr int64_t kMostBases = 40;                         // more of them are no easier than sets without automorphisms
+constexpr size_t kFewestLeft = 12;                         // that go on to the end of a race
+constexpr double kHot = 0.35;                              // above it nothing is gained
 constexpr double kPairWorth = 4;  // uncovered pairs that a set more would have to hold cost as much as so many sets
 
 // The images, and greedy sets for the pairs that they lack.
@@ -48,13 +47,14 @@ SymmetricSearch::Race* SymmetricSearch::next_race() {
   return chosen;
 }
 
-// The plans of one more group.
+// The plans of one more group; those for many numbers of sets would be too many, so a part of them is drawn.
 void SymmetricSearch::enter(Race& race) {
   const PlanRange range{.low = race.low, .high = std::min(race.high, incumbent_.sets() - 1), .wide = true};
   std::vector<Plan> plans;
   add_plans(groups_[race.groups++], incumbent_.problem(), range, plans);
   for (Plan& plan : plans) {
-    if (plan.bases() <= kMostBases) race.entrants.push_back({std::move(plan)});
+    if (plan.bases() <= kMostBases && random_.below(range.high - range.low + 1) == 0)
+      race.entrants.push_back({std::move(plan)});
   }
 }
 
@@ -69,6 +69,10 @@ void SymmetricSearch::next_lap(Race& race) {
     race.left = std::min(race.left, std::max(kFewestLeft, race.left / 3));
     race.moves = std::min(2 * race.moves, kMostMoves);
     return;
+  }
+  if (race.left > 0 && race.high > race.low) {
+    race.entrants.clear();
+    race.groups = 0;
   }
   std::erase_if(race.entrants, [&](const Entrant& entrant) { return entrant.plan.sets >= incumbent_.sets(); });
   race.races += race.left > 0 ? 1 : 0;
@@ -90,7 +94,8 @@ void SymmetricSearch::attempt(Entrant& entrant, int64_t moves) {
   const int64_t pairs = static_cast<int64_t>(problem.size) * (problem.size - 1) / 2;
   const double worth = kPairWorth * static_cast<double>(result.cost) / static_cast<double>(pairs);
   entrant.merit = std::min(entrant.merit, static_cast<double>(sets) + worth);
-  if (sets + (result.cost + pairs - 1) / pairs >= incumbent_.sets()) return;
+  // One or two sets too many may turn out not to be needed.
+  if (sets + (result.cost + pairs - 1) / pairs > incumbent_.sets() + 1) return;
   incumbent_.offer(completed(problem, std::move(result.design), random_.bits()),
                    "annealing under " + entrant.plan.name());
 }
