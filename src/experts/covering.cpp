@@ -102,6 +102,7 @@ void search_in_turns(Incumbent& incumbent) {
   CombinationSearch combinations(incumbent, parts);
   FourfoldSearch fourfold(incumbent);
   MultiplierSearch multipliers(incumbent, parts);
+  SymmetricSearch symmetric(incumbent);
   int64_t attempts = 1;
   double turn = kFirstTurn;
   for (uint64_t round = 0; !incumbent.stop(); ++round, turn *= 2) {
@@ -110,12 +111,12 @@ void search_in_turns(Incumbent& incumbent) {
     const bool few = needed <= kFewSets, many = needed > kManySets;
     if (few) anneal_down(incumbent, 3 * turn, attempts, random);
     fourfold.run(4 * turn);
-    holes.run(few ? turn : 2 * turn);
+    holes.run(many ? 2 * turn : turn);
     holes.run_above_bound(turn, round);
     if (round > 0) multipliers.run(turn);
     combinations.run(many ? 2 * turn : turn);
     if (!few && !many) anneal_down(incumbent, turn, attempts, random);
-    anneal_symmetric(incumbent, many ? turn / 2 : turn, round);
+    symmetric.run(many ? turn / 2 : few ? 3 * turn : 4 * turn);
     search_exactly(incumbent, turn);
   }
 }

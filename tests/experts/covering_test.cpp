@@ -59,7 +59,7 @@ TEST(OrbitAnnealer, LeavesExemptPairsOpenAndCountsTheOthers) {
   const PermutationGroup group(13, {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0}}, "rotation");
   const CoveringProblem problem{.classes = 13, .size = 4};
   std::vector<Plan> plans;
-  add_plans(group, problem, 13, 13, plans);
+  add_plans(group, problem, {.low = 13, .high = 13}, plans);
   ASSERT_FALSE(plans.empty());
   const OrbitResult exact = anneal_orbits(problem, plans[0], {.moves = 200'000, .seed = 1});
   EXPECT_EQ(exact.cost, 0);

@@ -1,7 +1,5 @@
 #include "experts/covering/orbit_annealer.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -33,13 +31,9 @@ class OrbitAnnealer {
     for (const Kind& kind : plan.kinds) {
       for (int i = 0; i < kind.count; ++i) {
         bases_.push_back({});
-        choose(kind.long_units, kind.orbits);
-        choose(kind.short_units, kind.points);
-        Base& base = bases_.back();
-        for (const Member& member : base.members) base.points.push_back(member.unit->front());
-        for (const Member& member : base.members) {
-          if (member.unit->size() != 1) base.points.clear();
-        }
+        choose(kind.long_units, kind.longer);
+        choose(kind.short_units, kind.shorter);
+        note_moves();
       }
     }
   }
@@ -66,8 +60,10 @@ class OrbitAnnealer {
   Design design() const {
     Design design{.classes = plan_.group->points(), .sets = {}};
     for (const Base& base : bases_) {
-      std::vector<int> set;
-      for (const Member& member : base.members) set.insert(set.end(), member.unit->begin(), member.unit->end());
+      std::vector<int> set = base.points;
+      if (set.empty()) {
+        for (const Member& member : base.members) set.insert(set.end(), member.unit->begin(), member.unit->end());
+      }
       for (std::vector<int>& image : plan_.group->images(set)) design.sets.push_back(std::move(image));
     }
     return design;
@@ -79,10 +75,18 @@ class OrbitAnnealer {
   struct Member {
     const std::vector<int>* unit;
     const std::vector<std::vector<int>>* choices;
+    bool movable;  // there is an alternative
   };
   struct Base {
     std::vector<Member> members;
-    std::vector<int> points;  // of the members, when all of them are single points; otherwise empty
+    std::vector<int> points;  // what the members are, when all of them are single points; otherwise empty
+  };
+  struct Move {
+    size_t base, member;
+  };
+  struct PointMove {
+    size_t base, member;
+    std::vector<int> choices;
   };
 
   void exempt(const std::function<bool(int, int)>& pair) {
@@ -100,6 +104,7 @@ class OrbitAnnealer {
     std::nth_element(sorted.begin(), sorted.begin() + static_cast<int64_t>(sorted.size() / 2), sorted.end());
     const double usual = sorted[sorted.size() / 2];
     unit_ = std::max(1.0, usual / 4);
+    per_unit_ = 1 / unit_;
     return usual;
   }
 
@@ -111,8 +116,25 @@ class OrbitAnnealer {
     for (int i = 0; i < count; ++i) {
       const std::vector<int>& unit = units[order[static_cast<size_t>(i)]];
       count_pairs_of(base, base.members.size(), unit, 1);
-      base.members.push_back({&unit, &units});
-      if (units.size() > static_cast<size_t>(count)) movable_.emplace_back(bases_.size() - 1, base.members.size() - 1);
+      base.members.push_back({&unit, &units, units.size() > static_cast<size_t>(count)});
+    }
+  }
+
+  // What can be changed in the last base set.
+  void note_moves() {
+    Base& base = bases_.back();
+    const bool single = std::all_of(base.members.begin(), base.members.end(),
+                                    [](const Member& member) { return member.unit->size() == 1; });
+    for (size_t m = 0; m < base.members.size(); ++m) {
+      const Member& member = base.members[m];
+      if (single) base.points.push_back(member.unit->front());
+      if (!member.movable) continue;
+      if (single) {
+        point_moves_.push_back({bases_.size() - 1, m, {}});
+        for (const std::vector<int>& unit : *member.choices) point_moves_.back().choices.push_back(unit.front());
+      } else {
+        movable_.push_back({bases_.size() - 1, m});
+      }
     }
   }
 
@@ -139,47 +161,57 @@ class OrbitAnnealer {
   }
 
   // The same move for a base set of single points, without the detours over units.
-  void propose_point(Base& base, Member& member, const std::vector<int>& added) {
-    const int in = added[0], out = (*member.unit)[0];
+  void propose_point(const PointMove& move, size_t choice) {
+    Base& base = bases_[move.base];
+    const int in = move.choices[choice], out = base.points[move.member];
     const int* row_in = &class_of_[static_cast<size_t>(in) * points_];
     const int* row_out = &class_of_[static_cast<size_t>(out) * points_];
-    const int64_t before = cost_;
+    for (const int x : base.points) {
+      if (x == in) return;
+    }
+    const int lambda = problem_.lambda;
+    int64_t loss = 0;
     for (const int x : base.points) {
       if (x == out) continue;
       const auto lost = static_cast<size_t>(row_out[x]), won = static_cast<size_t>(row_in[x]);
-      if (--count_[lost] < problem_.lambda) cost_ += weight_[lost];
-      if (count_[won]++ < problem_.lambda) cost_ -= weight_[won];
+      loss += --count_[lost] < lambda ? weight_[lost] : 0;
+      loss -= count_[won]++ < lambda ? weight_[won] : 0;
     }
-    if (rejected(cost_ - before)) {
+    if (rejected(loss)) {
       for (const int x : base.points) {
         if (x == out) continue;
         --count_[static_cast<size_t>(row_in[x])];
         ++count_[static_cast<size_t>(row_out[x])];
       }
-      cost_ = before;
       return;
     }
-    member.unit = &added;
-    base.points[static_cast<size_t>(&member - base.members.data())] = in;
+    cost_ += loss;
+    base.points[move.member] = in;
   }
 
   bool rejected(int64_t loss) {
     if (loss <= 0) return false;
-    const auto units = static_cast<size_t>(static_cast<double>(loss) / unit_ + 0.5);
+    const auto units = static_cast<size_t>(static_cast<double>(loss) * per_unit_ + 0.5);
     return units >= kLargestLoss || (random_.bits() >> 32) >= threshold_[units];
   }
 
   void propose() {
-    if (movable_.empty()) return;
-    const auto [b, m] = movable_[static_cast<size_t>(random_.below(static_cast<int64_t>(movable_.size())))];
+    const size_t moves = movable_.size() + point_moves_.size();
+    if (moves == 0) return;
+    const uint64_t draw = random_.bits();
+    const size_t number = (draw >> 32) * moves >> 32;
+    const auto choose_of = [&](size_t choices) { return (draw & 0xffffffff) * choices >> 32; };
+    if (number < point_moves_.size()) {
+      const PointMove& move = point_moves_[number];
+      return propose_point(move, choose_of(move.choices.size()));
+    }
+    const auto [b, m] = movable_[number - point_moves_.size()];
     Base& base = bases_[b];
     Member& member = base.members[m];
-    const auto& choices = *member.choices;
-    const std::vector<int>* added = &choices[static_cast<size_t>(random_.below(static_cast<int64_t>(choices.size())))];
+    const std::vector<int>* added = &(*member.choices)[choose_of(member.choices->size())];
     for (const Member& other : base.members) {
       if (other.unit == added) return;
     }
-    if (!base.points.empty()) return propose_point(base, member, *added);
     const int64_t before = cost_;
     count_pairs_of(base, m, *member.unit, -1);
     count_pairs_of(base, m, *added, 1);
@@ -200,83 +232,14 @@ class OrbitAnnealer {
   std::vector<int> weight_;    // [pair classes]: pairs in it
   std::vector<int> count_;     // [pair classes]: pairs of base sets in it
   std::vector<Base> bases_;
-  std::vector<std::pair<size_t, size_t>> movable_;  // (base set, member) that has an alternative
+  std::vector<Move> movable_;  // members that have an alternative
+  std::vector<PointMove> point_moves_;
   std::array<uint64_t, kLargestLoss> threshold_{};
-  double unit_ = 1;
+  double unit_ = 1, per_unit_ = 1;
   int64_t cost_ = 0;
 };
 
-Kind free_kind(const PermutationGroup& group, int size) {
-  Kind kind{.images = group.order(), .orbits = size};
-  for (int i = 0; i < group.points(); ++i) kind.long_units.push_back({i});
-  return kind;
-}
-
-// Kinds of sets that are unions of orbits of a subgroup, fullest first.
-std::vector<Kind> short_kinds(const PermutationGroup& group, int size) {
-  std::vector<Kind> kinds;
-  for (const PermutationGroup::Subgroup& subgroup : group.cyclic_subgroups()) {
-    Kind kind{.images = group.order() / subgroup.order};
-    for (const std::vector<int>& orbit : subgroup.orbits) {
-      if (static_cast<int>(orbit.size()) == subgroup.order) kind.long_units.push_back(orbit);
-      if (orbit.size() == 1) kind.short_units.push_back(orbit);
-    }
-    const int most = std::min(size / subgroup.order, static_cast<int>(kind.long_units.size()));
-    for (kind.orbits = most; kind.orbits >= std::max(0, most - 1); --kind.orbits) {
-      kind.points = std::min(size - kind.orbits * subgroup.order, static_cast<int>(kind.short_units.size()));
-      if (kind.orbits * subgroup.order + kind.points >= std::max(2, size - 1)) kinds.push_back(kind);
-    }
-  }
-  return kinds;
-}
-
 }  // namespace
-
-int64_t Plan::bases() const {
-  int64_t bases = 0;
-  for (const Kind& kind : kinds) bases += kind.count;
-  return bases;
-}
-
-std::string Plan::name() const {
-  std::string text = group->name();
-  for (const Kind& kind : kinds) text += fmt::format(", {} base sets with {} images", kind.count, kind.images);
-  return text;
-}
-
-void add_plans(const PermutationGroup& group, const CoveringProblem& problem, int64_t low, int64_t high,
-               std::vector<Plan>& plans) {
-  const int64_t order = group.order();
-  const std::vector<Kind> shorts = short_kinds(group, problem.size);
-  const auto add = [&](int64_t full, std::vector<std::pair<const Kind*, int64_t>> rest) {
-    Plan plan{.group = &group, .kinds = {free_kind(group, problem.size)}, .sets = full * order};
-    plan.kinds[0].count = static_cast<int>(full);
-    if (full == 0) plan.kinds.clear();
-    for (const auto& [kind, count] : rest) {
-      if (count == 0) continue;
-      plan.kinds.push_back(*kind);
-      plan.kinds.back().count = static_cast<int>(count);
-      plan.sets += count * kind->images;
-    }
-    if (plan.sets >= low && plan.sets <= high && !plan.kinds.empty()) plans.push_back(std::move(plan));
-  };
-  // Sets with few images only fill up what full orbits leave over.
-  const int64_t most_short = std::max<int64_t>(order, 8);
-  for (int64_t full = high / order; full >= std::max<int64_t>(0, high / order - 1); --full) {
-    add(full, {});
-    const int64_t left = std::min(high - full * order, most_short);
-    for (size_t a = 0; a < shorts.size(); ++a) {
-      for (int64_t count = 1; count * shorts[a].images <= left; ++count) {
-        add(full, {{&shorts[a], count}});
-        for (size_t b = 0; b < a; ++b) {
-          for (int64_t more = 1; count * shorts[a].images + more * shorts[b].images <= left; ++more) {
-            add(full, {{&shorts[a], count}, {&shorts[b], more}});
-          }
-        }
-      }
-    }
-  }
-}
 
 OrbitResult anneal_orbits(const CoveringProblem& problem, const Plan& plan, const OrbitOptions& options) {
   OrbitAnnealer annealer(problem, plan, options);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <numeric>
 #include <set>
@@ -40,6 +41,31 @@ int multiplicative_order(int m, int n) {
   int order = 1;
   for (int64_t power = m; power != 1; power = power * m % n) ++order;
   return order;
+}
+
+// Rotations of c cycles of length n whose further points are in cycles of divisors of n, not all of them fixed.
+void add_mixed(int points, int n, int cycles, std::vector<PermutationGroup>& groups) {
+  Permutation p = identity(points);
+  const auto rotate = [&](int first, int length) {
+    for (int x = 0; x < length; ++x) p[static_cast<size_t>(first + x)] = first + (x + 1) % length;
+  };
+  for (int c = 0; c < cycles; ++c) rotate(c * n, n);
+  // Cycles of `length` or less for the points from `first` on.
+  const std::function<void(int, int, const std::string&)> go_on = [&](int first, int length, const std::string& name) {
+    const int left = points - first;
+    if (length == 1) {
+      if (first == cycles * n) return;
+      groups.emplace_back(points, std::vector<Permutation>{p}, fmt::format("{}, {} fixed", name, left));
+      return;
+    }
+    const int most = n % length == 0 ? left / length : 0;
+    for (int count = most; count >= 0; --count) {
+      for (int c = 0; c < count; ++c) rotate(first + c * length, length);
+      go_on(first + count * length, length - 1, count > 0 ? fmt::format("{}, {} of {}", name, count, length) : name);
+      for (int x = first; x < points; ++x) p[static_cast<size_t>(x)] = x;
+    }
+  };
+  go_on(cycles * n, n - 1, fmt::format("rotation of {} cycles of {}", cycles, n));
 }
 
 }  // namespace
@@ -104,6 +130,16 @@ std::vector<PermutationGroup::Subgroup> PermutationGroup::cyclic_subgroups() con
   return subgroups;
 }
 
+std::vector<char> PermutationGroup::regular_points() const {
+  std::vector<char> regular(static_cast<size_t>(points_), 1);
+  for (size_t g = 1; g < elements_.size(); ++g) {
+    for (size_t x = 0; x < regular.size(); ++x) {
+      if (elements_[g][x] == static_cast<int>(x)) regular[x] = 0;
+    }
+  }
+  return regular;
+}
+
 std::vector<std::vector<int>> PermutationGroup::images(const std::vector<int>& set) const {
   std::set<std::vector<int>> distinct;
   for (const Permutation& g : elements_) {
@@ -117,23 +153,15 @@ std::vector<std::vector<int>> PermutationGroup::images(const std::vector<int>& s
 
 std::vector<PermutationGroup> groups_to_try(int points, int size) {
   std::vector<PermutationGroup> groups;
-  const int most_fixed = std::max(3, size + 1);
+  const int most_left = size + 3, most_fixed = std::max(3, size + 1);
   for (int n = 2; n <= points; ++n) {
-    for (int cycles = points / n; cycles >= 1 && points - cycles * n <= most_fixed; --cycles) {
+    for (int cycles = points / n; cycles >= 1 && points - cycles * n <= most_left; --cycles) {
       const int fixed = points - cycles * n;
       const Permutation rotation = on_cycles(points, n, cycles, [&](int x) { return (x + 1) % n; });
       groups.emplace_back(points, std::vector<Permutation>{rotation},
                           fmt::format("rotation of {} cycles of {}, {} fixed", cycles, n, fixed));
-      for (int d = 2; d < n && d <= fixed; ++d) {  // the points that are left in cycles of a divisor
-        if (n % d != 0) continue;
-        Permutation mixed = rotation;
-        for (int first = cycles * n; first + d <= points; first += d) {
-          for (int x = 0; x < d; ++x) mixed[static_cast<size_t>(first + x)] = first + (x + 1) % d;
-        }
-        groups.emplace_back(
-            points, std::vector<Permutation>{mixed},
-            fmt::format("rotation of {} cycles of {} and {} of {}, {} fixed", cycles, n, fixed / d, d, fixed % d));
-      }
+      add_mixed(points, n, cycles, groups);
+      if (fixed > most_fixed) continue;
       for (int m = 2; m < n; ++m) {
         const int order = multiplicative_order(m, n);
         // One multiplier per order is enough of a variety; larger orders leave too few sets to choose.

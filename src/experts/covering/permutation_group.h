@@ -34,6 +34,9 @@ class PermutationGroup {
   };
   std::vector<Subgroup> cyclic_subgroups() const;
 
+  // [points]: 1 for those that no element but the identity fixes.
+  std::vector<char> regular_points() const;
+
   // The distinct images of a set of points.
   std::vector<std::vector<int>> images(const std::vector<int>& set) const;
 
@@ -43,8 +46,9 @@ class PermutationGroup {
   std::vector<Permutation> elements_;
 };
 
-// Groups worth trying on `points` classes with sets of `size`: rotations of c cycles of length n that fix the remaining
-// f points, alone and with a multiplier x -> m x on every cycle, and translations of elementary abelian groups.
+// Groups worth trying on `points` classes with sets of `size`: rotations of c cycles of length n whose remaining points
+// are fixed or in cycles of divisors of n; those that fix them with a multiplier x -> m x on every cycle; translations
+// of elementary abelian groups. At most size + 3 points remain, for a rotation alone, or size + 1.
 std::vector<PermutationGroup> groups_to_try(int points, int size);
 
 }  // namespace tessera::experts

@@ -44,7 +44,7 @@ std::vector<Kind> hole_kinds(const Rotation& rotation, int size) {
   int first = rotation.moving() + rotation.centre;
   bool short_used = false;
   for (const int length : rotation.hole) {
-    Kind kind{.images = rotation.turn, .orbits = others, .points = 1, .short_units = {{first}}};
+    Kind kind{.images = rotation.turn, .longer = others, .shorter = 1, .short_units = {{first}}};
     first += length;
     if (rotation.cycles * length % others == 0) {
       kind.count = rotation.cycles * length / others;
@@ -57,17 +57,17 @@ std::vector<Kind> hole_kinds(const Rotation& rotation, int size) {
     if (length > 1 || short_used || s > others) return {};
     short_used = true;
     kind.images = rotation.turn / s;
-    kind.orbits = others / s;
+    kind.longer = others / s;
     kind.count = rotation.cycles * s / others;
     for (int c = 0; c < rotation.cycles; ++c) {
-      if (kind.orbits == 1) kind.long_units.clear();  // one set for each cycle
+      if (kind.longer == 1) kind.long_units.clear();  // one set for each cycle
       add_orbits(c, rotation.turn, s, kind.long_units);
-      if (kind.orbits > 1) continue;
+      if (kind.longer > 1) continue;
       kind.long_units.resize(1);  // all others are its images
       kind.count = 1;
       kinds.push_back(kind);
     }
-    if (kind.orbits > 1) kinds.push_back(std::move(kind));
+    if (kind.longer > 1) kinds.push_back(std::move(kind));
   }
   return kinds;
 }
@@ -128,7 +128,7 @@ PermutationGroup Rotation::group() const {
 std::vector<Plan> rotation_plans(const Rotation& rotation, const PermutationGroup& group, int size, int64_t sets) {
   if (rotation.free_form || rotation.centre > 0) {
     std::vector<Plan> plans;
-    add_plans(group, {.classes = rotation.points(), .size = size}, sets, sets, plans);
+    add_plans(group, {.classes = rotation.points(), .size = size}, {.low = sets, .high = sets}, plans);
     return plans;
   }
   std::vector<Kind> kinds = hole_kinds(rotation, size);
@@ -141,7 +141,7 @@ std::vector<Plan> rotation_plans(const Rotation& rotation, const PermutationGrou
   const auto add = [&](int64_t full, const Kind* rest) {
     Plan plan{.group = &group, .kinds = kinds, .sets = used + full * turn};
     if (full > 0) {
-      plan.kinds.push_back({.count = static_cast<int>(full), .images = rotation.turn, .orbits = size});
+      plan.kinds.push_back({.count = static_cast<int>(full), .images = rotation.turn, .longer = size});
       plan.kinds.back().long_units = single_points(rotation.moving());
     }
     if (rest != nullptr) {
@@ -154,7 +154,7 @@ std::vector<Plan> rotation_plans(const Rotation& rotation, const PermutationGrou
   for (int s = 2; s <= size; ++s) {
     if (size % s != 0 || turn % s != 0) continue;
     const int64_t images = turn / s;
-    Kind kind{.images = static_cast<int>(images), .orbits = size / s};
+    Kind kind{.images = static_cast<int>(images), .longer = size / s};
     for (int c = 0; c < rotation.cycles; ++c) add_orbits(c, rotation.turn, s, kind.long_units);
     for (int64_t full = left / turn; full >= std::max<int64_t>(0, left / turn - 1); --full) {
       kind.count = static_cast<int>((left - full * turn) / images);

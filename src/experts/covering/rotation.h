@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "experts/covering/orbit_annealer.h"
+#include "experts/covering/orbit_plans.h"
 
 namespace tessera::experts {
 
