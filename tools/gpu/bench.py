@@ -35,9 +35,19 @@ def smi(fields):
         return f"not read: {error}"
 
 
+def commit():
+    """Of the tree that this file is in; null where it is a copy without history."""
+    try:
+        described = subprocess.run(["git", "-C", os.path.dirname(os.path.abspath(__file__)), "describe", "--always", "--dirty"],
+                                   capture_output=True, text=True, check=True)
+        return described.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def machine():
-    return {"gpu": torch.cuda.get_device_name(), "driver_and_clocks": smi("driver_version,clocks.sm,clocks.mem,power.draw"),
-            "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "seed": SEED}
+    return {"commit": commit(), "gpu": torch.cuda.get_device_name(),
+            "driver_and_clocks": smi("driver_version,clocks.sm,clocks.mem,power.draw"), "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "seed": SEED}
 
 
 HEADS = None  # for all lengths
