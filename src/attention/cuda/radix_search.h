@@ -4,8 +4,8 @@
 // block looks for the rest among them by itself, without the others and without reading all items again: the very few
 // are compared with each other, more than that searched by further digits.
 //
-// All of this code runs once per launch, so what it costs is to a good part the fetching of its instructions: loops are
-// rolled but for the loads that should be in flight together, and each loop over the items appears once.
+// The code runs once per launch, so loops are rolled but for the loads that should be in flight together, and each loop
+// over the items appears once: a third of the instructions to fetch.
 #pragma once
 
 #include <type_traits>
@@ -107,7 +107,7 @@ struct JoinedItems {
 template <typename First, typename Second>
 JoinedItems(First, Second) -> JoinedItems<First, Second>;
 
-struct alignas(16) FewItem {
+struct alignas(16) FewItem {  // one load
   uint32_t key, weight, count, unused;
 };
 
@@ -132,8 +132,7 @@ TESSERA_SIMT inline bool is_reached(const SearchShared& own, const CountPair& su
 }
 
 template <typename Team>
-TESSERA_SIMT inline void clear_bins(const Team& team, SearchShared& own, int thread) {
-  (void)team;
+TESSERA_SIMT inline void clear_bins(SearchShared& own, int thread) {
   TESSERA_ROLLED
   for (int i = Team::within(thread); i < kSearchBins + kBinGroups; i += Team::kBlockThreads) {
     own.weight[i] = own.count[i] = 0;
@@ -177,7 +176,7 @@ TESSERA_SIMT inline void read_items(const Team& team, const Items& items, bool c
   team.each_block([&](int thread) {
     SearchShared& own = Team::part(shared, thread);
     if (Team::within(thread) == 0) own.candidate_count = 0;
-    if (!collects) clear_bins(team, own, thread);
+    if (!collects) clear_bins<Team>(own, thread);
   });
   team.each_block([&](int thread) {
     SearchShared& own = Team::part(shared, thread);
@@ -209,7 +208,7 @@ TESSERA_SIMT inline int32_t count_collected(const Team& team, const Shared& shar
 // Of all blocks' candidates, each block by itself.
 template <typename Team, typename Items, typename Shared>
 TESSERA_SIMT inline void count_candidates(const Team& team, const Items& items, Shared& shared) {
-  team.each_block([&](int thread) { clear_bins(team, Team::part(shared, thread), thread); });
+  team.each_block([&](int thread) { clear_bins<Team>(Team::part(shared, thread), thread); });
   team.each_block([&](int thread) {
     SearchShared& own = Team::part(shared, thread);
     TESSERA_ROLLED
