@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "attention/cuda/correction.cuh"
@@ -69,16 +68,7 @@ class Run {
     for (unsigned head = 0; head < 2; ++head) {
       for (unsigned tile = 0; tile < static_cast<unsigned>(problem_.query_tiles); ++tile) {
         blockIdx = {tile, head};
-        std::memset(raw, 0xff, sizeof(raw));
-        the_block = std::make_unique<Block>(kMmaThreads);
-        std::vector<std::thread> threads;
-        for (unsigned t = 0; t < kMmaThreads; ++t) {
-          threads.emplace_back([&, t] {
-            threadIdx.x = t;
-            attend_means<__nv_bfloat16, kHeadDim>(problem_, work_, pooled_);
-          });
-        }
-        for (std::thread& thread : threads) thread.join();
+        run_block(kMmaThreads, [&] { attend_means<__nv_bfloat16, kHeadDim>(problem_, work_, pooled_); });
       }
     }
   }

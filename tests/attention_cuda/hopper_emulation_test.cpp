@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "attention/cuda/hopper_kernel.cuh"
@@ -100,16 +99,8 @@ class Run {
                      .partial_out = partial_out_.data(),
                      .partial_lse = partial_lse_.data()};
     int next_item = 0;
-    std::memset(raw, 0xff, sizeof(raw));  // NaN wherever nothing was written
-    the_block = std::make_unique<Block>();
-    std::vector<std::thread> threads;
-    for (unsigned t = 0; t < kBlockThreads; ++t) {
-      threads.emplace_back([&, t] {
-        threadIdx.x = t;
-        hopper_attention<__nv_bfloat16, kHeadDim, kKeyTile, kList>(problem_, work, maps, &next_item);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    run_block(kBlockThreads,
+              [&] { hopper_attention<__nv_bfloat16, kHeadDim, kKeyTile, kList>(problem_, work, maps, &next_item); });
     merge_parts();
   }
 
@@ -262,7 +253,7 @@ class Run {
       }
     }
     EmulatedMap from{
-        column_keys_.data(), lists_.stride, owners, kHeadDim, kHeadDim, int64_t{lists_.stride} * kHeadDim,
+        column_keys_.data(),          lists_.stride, owners, kHeadDim, kHeadDim, int64_t{lists_.stride} * kHeadDim,
         unit_rows(kHeadDim, kKeyTile)};
     std::memcpy(&maps.column_keys, &from, sizeof(from));
     from.data = column_values_.data();

@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "attention/cuda/probe_hopper.cuh"
@@ -86,16 +85,7 @@ class Emulated {
     std::memcpy(&map, &from, sizeof(from));
     for (unsigned split = 0; split < static_cast<unsigned>(probe_.splits); ++split) {
       blockIdx = {split, 0};
-      std::memset(raw, 0xff, sizeof(raw));  // NaN wherever nothing was written
-      the_block = std::make_unique<Block>();
-      std::vector<std::thread> threads;
-      for (unsigned t = 0; t < kBlockThreads; ++t) {
-        threads.emplace_back([&, t] {
-          threadIdx.x = t;
-          hopper_probe_kernel<__nv_bfloat16, kDim, kPass>(probe_, map);
-        });
-      }
-      for (std::thread& thread : threads) thread.join();
+      run_block(kBlockThreads, [&] { hopper_probe_kernel<__nv_bfloat16, kDim, kPass>(probe_, map); });
     }
     blockIdx = {0, 0};
   }

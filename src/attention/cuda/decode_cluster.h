@@ -120,11 +120,7 @@ TESSERA_HOST_DEVICE int32_t members_below(const uint32_t* set, int32_t block, co
   for (int word = 0; word < kSetWords; ++word) {
     const int32_t bits = end - 32 * word;
     const uint32_t mask = bits >= 32 ? ~0U : bits <= 0 ? 0U : (1U << bits) - 1;
-#if defined(__CUDA_ARCH__)
-    count += __popc(set[word] & mask);
-#else
-    count += std::popcount(set[word] & mask);
-#endif
+    count += static_cast<int32_t>(count_bits(set[word] & mask));
   }
   return count;
 }

@@ -270,7 +270,7 @@ class Producer {
     load_boxes(shared, 0, map, full, head, row);
   }
 
-  // Tile `t` of a unit: kKeyTile rows, box by box.
+  // As many rows as the map's boxes have, from tile `t` of a unit on, box by box.
   __device__ __forceinline__ void load_boxes(unsigned char* shared, int t, const CUtensorMap* map, uint64_t* full,
                                              int head, int row) {
 #pragma unroll

@@ -98,10 +98,7 @@ __global__ void __launch_bounds__(kProbeHeadsPerBlock* kHeadThreads, 1)
   if constexpr (kPass != Pass::statistics) {
     merge_statistics(memory.normaliser[at.slot], probe, at);
     __syncthreads();
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      normaliser[i] = memory.normaliser[at.slot][at.part * kWarpRows + i * 8 + at.lane / 4];
-    }
+    load_normaliser(normaliser, memory.normaliser[at.slot], at);
   }
   RowStatistics statistics;
   float group_mass[2] = {};
@@ -193,12 +190,8 @@ cudaError_t launch_element(const Probe& probe, bool half_precision, cudaStream_t
 
 int launch_probe(const Probe& probe, ProbeKind kind, bool half_precision, void* stream_handle) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
-  cudaError_t status = launch_element<Pass::statistics>(probe, half_precision, stream);
-  if (status != cudaSuccess) return status;
-  if (kind == ProbeKind::spread) return launch_element<Pass::spread>(probe, half_precision, stream);
-  status = cudaMemsetAsync(probe.diagonal_mass, 0,
-                           sizeof(float) * probe.query_heads * static_cast<size_t>(probe.key_rows), stream);
-  return status != cudaSuccess ? status : launch_element<Pass::lines>(probe, half_precision, stream);
+  return launch_passes(probe, kind, stream,
+                       [&]<Pass kPass>() { return launch_element<kPass>(probe, half_precision, stream); });
 }
 
 int launch_column_groups(const Probe& probe, bool half_precision, void* stream) {

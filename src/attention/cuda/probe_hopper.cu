@@ -49,12 +49,8 @@ cudaError_t launch_element(const HopperProbeLaunch& launch, bool half_precision)
 int launch_hopper_probe(const Probe& probe, const CUtensorMap& keys, ProbeKind kind, const ProbeFormat& format) {
   const auto stream = static_cast<cudaStream_t>(format.stream);
   const HopperProbeLaunch launch{probe, keys, stream};
-  cudaError_t status = launch_element<Pass::statistics>(launch, format.half_precision);
-  if (status != cudaSuccess) return status;
-  if (kind == ProbeKind::spread) return launch_element<Pass::spread>(launch, format.half_precision);
-  status = cudaMemsetAsync(probe.diagonal_mass, 0,
-                           sizeof(float) * probe.query_heads * static_cast<size_t>(probe.key_rows), stream);
-  return status != cudaSuccess ? status : launch_element<Pass::lines>(launch, format.half_precision);
+  return launch_passes(probe, kind, stream,
+                       [&]<Pass kPass>() { return launch_element<kPass>(launch, format.half_precision); });
 }
 
 }  // namespace tessera::attention::cuda

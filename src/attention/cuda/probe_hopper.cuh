@@ -83,10 +83,7 @@ class HeadProbe {
     if constexpr (kPass != Pass::statistics) {
       merge_statistics(shared.normaliser[at.slot], probe, at);
       meet();
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        normaliser_[i] = shared.normaliser[at.slot][at.part * kWarpRows + i * 8 + at.lane / 4];
-      }
+      load_normaliser(normaliser_, shared.normaliser[at.slot], at);
     }
   }
 

@@ -74,22 +74,27 @@ __device__ __forceinline__ void load_queries(Queries<kHeadDim>& queries, const P
 
 using Scores = float[8][4];  // [8 keys][row lane / 4 + 8 (i / 2), key lane % 4 * 2 + i % 2]
 
+// One step of a fold between lanes `distance` apart: those that are `upper` keep values[bit ..], the others values[0
+// ..], of which there are `bit`; both end in values[0 ..].
+template <typename Combine>
+__device__ __forceinline__ void fold_step(float (&values)[8][2], int bit, bool upper, int distance,
+                                          const Combine& combine) {
+#pragma unroll
+  for (int n = 0; n < bit; ++n) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const float send = upper ? values[n][e] : values[n + bit][e];
+      const float keep = upper ? values[n + bit][e] : values[n][e];
+      values[n][e] = combine(keep, __shfl_xor_sync(0xffffffffu, send, distance));
+    }
+  }
+}
+
 // 16 values per lane -> the totals of values 2 * (lane / 4) and the next one over the 8 lanes of equal lane % 4.
 template <typename Combine>
 __device__ __forceinline__ float2 fold(float (&values)[8][2], int lane, const Combine& combine) {
 #pragma unroll
-  for (int bit = 4; bit >= 1; bit /= 2) {
-    const bool upper = (lane / 4 & bit) != 0;
-#pragma unroll
-    for (int n = 0; n < bit; ++n) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const float send = upper ? values[n][e] : values[n + bit][e];
-        const float keep = upper ? values[n + bit][e] : values[n][e];
-        values[n][e] = combine(keep, __shfl_xor_sync(0xffffffffu, send, bit * 4));
-      }
-    }
-  }
+  for (int bit = 4; bit >= 1; bit /= 2) fold_step(values, bit, (lane / 4 & bit) != 0, bit * 4, combine);
   return {values[0][0], values[0][1]};
 }
 
@@ -98,18 +103,7 @@ __device__ __forceinline__ float2 fold(float (&values)[8][2], int lane, const Co
 template <typename Combine>
 __device__ __forceinline__ void fold_group(float (&values)[8][2], int lane, const Combine& combine) {
 #pragma unroll
-  for (int bit = 4; bit >= 2; bit /= 2) {
-    const bool upper = (lane / 4 & bit / 2) != 0;
-#pragma unroll
-    for (int n = 0; n < bit; ++n) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const float send = upper ? values[n][e] : values[n + bit][e];
-        const float keep = upper ? values[n + bit][e] : values[n][e];
-        values[n][e] = combine(keep, __shfl_xor_sync(0xffffffffu, send, bit * 2));
-      }
-    }
-  }
+  for (int bit = 4; bit >= 2; bit /= 2) fold_step(values, bit, (lane / 4 & bit / 2) != 0, bit * 2, combine);
 }
 
 // Of one head and step, warp by warp. Lines: [0] sums over all rows. Spread: sums of the even and of the odd groups,
@@ -131,6 +125,13 @@ __device__ __forceinline__ void merge_statistics(float (&normaliser)[kProbeRows]
     sum += part.y > 0 ? part.y * exp2f(part.x - top) : 0;
   }
   normaliser[at.in_head] = sum > 0 ? top + log2f(sum) : 0;
+}
+
+// Of the thread's rows, once merge_statistics() of the whole head has been met.
+__device__ __forceinline__ void load_normaliser(float (&normaliser)[2], const float (&head)[kProbeRows],
+                                                const Place& at) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) normaliser[i] = head[at.part * kWarpRows + i * 8 + at.lane / 4];
 }
 
 struct RowStatistics {
@@ -350,6 +351,17 @@ __device__ __forceinline__ void store_diagonal(const Probe& probe, const Place& 
   } else {
     *to = mass;
   }
+}
+
+// The passes of a kind of probe one after the other: launch.operator()<pass>() launches one.
+template <typename Launch>
+cudaError_t launch_passes(const Probe& probe, ProbeKind kind, cudaStream_t stream, const Launch& launch) {
+  cudaError_t status = launch.template operator()<Pass::statistics>();
+  if (status != cudaSuccess) return status;
+  if (kind == ProbeKind::spread) return launch.template operator()<Pass::spread>();
+  status = cudaMemsetAsync(probe.diagonal_mass, 0,
+                           sizeof(float) * probe.query_heads * static_cast<size_t>(probe.key_rows), stream);
+  return status != cudaSuccess ? status : launch.template operator()<Pass::lines>();
 }
 
 }  // namespace tessera::attention::cuda

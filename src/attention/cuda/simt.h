@@ -194,9 +194,7 @@ struct Block {
 #else
     for (int block = 0; block < kBlocks; ++block) {
       CountPair* const pairs = (&shared)[block].pairs;
-      for (int i = 1; i < kBlockThreads; ++i) {
-        pairs[i] = {pairs[i].first + pairs[i - 1].first, pairs[i].second + pairs[i - 1].second};
-      }
+      for (int i = 1; i < kBlockThreads; ++i) pairs[i] = sum_of(pairs[i], pairs[i - 1]);
     }
 #endif
   }

@@ -65,7 +65,7 @@ std::vector<Kind> wide_kinds(const PermutationGroup& group, int size) {
 // The one set of all points with fewer images than the group has elements; no orbits: there are too few or too many.
 Kind fixed_set(const PermutationGroup& group, int size) {
   Kind kind{.count = 1};
-  const std::vector<char> regular = group.regular_points();
+  const std::vector<char>& regular = group.regular_points();
   for (int x = 0; x < group.points(); ++x) {
     if (regular[static_cast<size_t>(x)] == 0) kind.long_units.push_back({x});
   }
@@ -209,7 +209,7 @@ void add_plans(const PermutationGroup& group, const CoveringProblem& problem, co
 }
 
 bool counts_fit(const Plan& plan, const CoveringProblem& problem) {
-  const std::vector<char> regular = plan.group->regular_points();
+  const std::vector<char>& regular = plan.group->regular_points();
   const int64_t size = problem.size, order = plan.group->order();
   const auto moved = static_cast<int64_t>(std::count(regular.begin(), regular.end(), 1));
   const int64_t others = problem.classes - moved;

@@ -72,7 +72,10 @@ void add_mixed(int points, int n, int cycles, std::vector<PermutationGroup>& gro
 
 PermutationGroup::PermutationGroup(int points, const std::vector<Permutation>& generators, std::string name,
                                    size_t most)
-    : points_(points), name_(std::move(name)), elements_{identity(points)} {
+    : points_(points),
+      name_(std::move(name)),
+      elements_{identity(points)},
+      regular_points_(static_cast<size_t>(points), 1) {
   std::set<Permutation> known(elements_.begin(), elements_.end());
   for (size_t i = 0; i < elements_.size(); ++i) {
     for (const Permutation& generator : generators) {
@@ -83,6 +86,11 @@ PermutationGroup::PermutationGroup(int points, const std::vector<Permutation>& g
         elements_.clear();
         return;
       }
+    }
+  }
+  for (size_t g = 1; g < elements_.size(); ++g) {
+    for (size_t x = 0; x < regular_points_.size(); ++x) {
+      if (elements_[g][x] == static_cast<int>(x)) regular_points_[x] = 0;
     }
   }
 }
@@ -128,16 +136,6 @@ std::vector<PermutationGroup::Subgroup> PermutationGroup::cyclic_subgroups() con
   std::vector<Subgroup> subgroups;
   for (auto& [type, subgroup] : found) subgroups.push_back(std::move(subgroup));
   return subgroups;
-}
-
-std::vector<char> PermutationGroup::regular_points() const {
-  std::vector<char> regular(static_cast<size_t>(points_), 1);
-  for (size_t g = 1; g < elements_.size(); ++g) {
-    for (size_t x = 0; x < regular.size(); ++x) {
-      if (elements_[g][x] == static_cast<int>(x)) regular[x] = 0;
-    }
-  }
-  return regular;
 }
 
 std::vector<std::vector<int>> PermutationGroup::images(const std::vector<int>& set) const {

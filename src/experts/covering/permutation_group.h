@@ -35,7 +35,7 @@ class PermutationGroup {
   std::vector<Subgroup> cyclic_subgroups() const;
 
   // [points]: 1 for those that no element but the identity fixes.
-  std::vector<char> regular_points() const;
+  const std::vector<char>& regular_points() const { return regular_points_; }
 
   // The distinct images of a set of points.
   std::vector<std::vector<int>> images(const std::vector<int>& set) const;
@@ -44,6 +44,7 @@ class PermutationGroup {
   int points_;
   std::string name_;
   std::vector<Permutation> elements_;
+  std::vector<char> regular_points_;
 };
 
 // Groups worth trying on `points` classes with sets of `size`: rotations of c cycles of length n whose remaining points

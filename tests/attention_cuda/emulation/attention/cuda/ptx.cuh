@@ -19,6 +19,8 @@
 #include <memory>
 #include <mutex>
 #include <stdexcept>
+#include <thread>
+#include <vector>
 
 // The runtime's headers define the other qualifiers away for a host compiler.
 #undef __launch_bounds__
@@ -76,6 +78,21 @@ struct BlockIndex {
 };
 inline BlockIndex blockIdx;  // of the one block
 inline ThreadIndex blockDim = {kBlockThreads};
+
+// Runs one block: body() on every thread, with NaN wherever nothing was written to shared memory.
+template <typename Body>
+void run_block(unsigned thread_count, const Body& body) {
+  std::memset(raw, 0xff, sizeof(raw));
+  the_block = std::make_unique<Block>(static_cast<int>(thread_count));
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < thread_count; ++t) {
+    threads.emplace_back([&, t] {
+      threadIdx.x = t;
+      body();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
 
 inline Warp& this_warp() { return the_block->warps[threadIdx.x / 32]; }
 
