@@ -79,6 +79,8 @@ NpyHeader read_npy_header(std::span<const std::byte> bytes, std::string_view nam
     throw Error(ErrorCode::unsupported, "{}: expected numbers of type f4, f8, i4, i8, u1 or i1, found '{}'", name,
                 header.type);
   }
+  // Without rows the file's size says nothing of the columns, which may then be any number.
+  if (header.rows < 1) throw Error(ErrorCode::bad_file, "{}: expected at least one row, found none", name);
   const size_t available = (bytes.size() - header.offset) / header.width;
   if (header.columns < 1 || static_cast<size_t>(header.rows) != available / static_cast<size_t>(header.columns) ||
       available % static_cast<size_t>(header.columns) != 0) {

@@ -39,6 +39,8 @@ TEST(NpyHeader, RefusesWhatDoesNotFit) {
   EXPECT_THROW(read("no array"), Error);
   EXPECT_THROW(read(npy(literal("<f4", "(3, 2)"), 20)), Error);
   EXPECT_THROW(read(npy(literal("<f4", "(3, 0)"), 0)), Error);
+  EXPECT_THROW(read(npy(literal("<f4", "(0, 2)"), 0)), Error);
+  EXPECT_THROW(read(npy(literal("<i4", "(0, 299999999999)"), 0)), Error);
   EXPECT_THROW(read(npy(literal("<f4", "(3, 2, 1)"), 24)), Error);
   EXPECT_THROW(read(npy(literal("<f4", "()"), 4)), Error);
   EXPECT_THROW(read(npy(literal("<f4", "(3, 2"), 24)), Error);

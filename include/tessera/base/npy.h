@@ -16,7 +16,7 @@ namespace tessera {
 struct NpyHeader {
   std::string type;      // NumPy's name: "<f4", "<f8", "<i4", "<i8", "|u1" or "|i1"
   int dimensions = 0;    // 1 or 2
-  int64_t rows = 0;      // [0, 2^40]
+  int64_t rows = 0;      // [1, 2^40]
   int64_t columns = 1;   // >= 1; 1 for one dimension
   size_t width = 0;      // bytes of a number
   size_t offset = 0;     // of the first number
@@ -24,7 +24,8 @@ struct NpyHeader {
 };
 
 // `name` stands for the bytes in messages. Throws Error(bad_file) for bytes of another format, a header that is cut off
-// or a size that does not match the number of bytes; Error(unsupported) for another type or number of dimensions.
+// without rows, or of a size that does not match the number of bytes; Error(unsupported) for another type or number of
+// dimensions.
 NpyHeader read_npy_header(std::span<const std::byte> bytes, std::string_view name);
 
 }  // namespace tessera
