@@ -23,9 +23,9 @@ struct NpyHeader {
   bool fortran = false;  // numbers stand column by column
 };
 
-// `name` stands for the bytes in messages. Throws Error(bad_file) for bytes of another format, a header that is cut off
-// without rows, or of a size that does not match the number of bytes; Error(unsupported) for another type or number of
-// dimensions.
+// `name` stands for the bytes in messages. Throws Error(bad_file) for bytes of another format, a header that is cut
+// off, an array without rows or a size that does not match the number of bytes; Error(unsupported) for another type or
+// number of dimensions.
 NpyHeader read_npy_header(std::span<const std::byte> bytes, std::string_view name);
 
 }  // namespace tessera
